@@ -1,0 +1,1 @@
+//! Shapes and machine description for the benchmarks.

@@ -1,0 +1,1 @@
+//! Click datasets: readers, preprocessing, memory-mapped shards, synthetic data.

@@ -1,0 +1,1 @@
+//! Engine, endpoint, command line.
