@@ -110,3 +110,101 @@ pub enum BatchError {
         ids: usize,
     },
 }
+
+/// Operations that do not make a program, or a batch that does not fit one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The batch has other features than the program reads.
+    #[error(
+        "the batch has {} dense and {} sparse features (or other cardinalities); the program reads {} and {}",
+        dense.0, sparse.0, dense.1, sparse.1
+    )]
+    Batch {
+        /// Dense features of the batch, and of the program.
+        dense: (usize, usize),
+        /// Sparse features of the batch, and of the program.
+        sparse: (usize, usize),
+    },
+    /// An operation names a sparse feature that is not in the schema.
+    #[error("there is no sparse feature {feature}; the schema has {features}")]
+    NoFeature {
+        /// The feature, from 0.
+        feature: usize,
+        /// How many there are.
+        features: usize,
+    },
+    /// A table is too small for its feature's ids.
+    #[error("the table of sparse feature {feature} has {rows} rows; its ids need {needed}")]
+    Rows {
+        /// The feature, from 0.
+        feature: usize,
+        /// Rows in the table.
+        rows: usize,
+        /// Rows that the ids can pick.
+        needed: u64,
+    },
+    /// Ids cannot be divided by zero.
+    #[error("the divisor of sparse feature {feature}'s ids is zero")]
+    Divisor {
+        /// The feature, from 0.
+        feature: usize,
+    },
+    /// Box–Muller makes values in pairs.
+    #[error(
+        "the gaussian transform of sparse feature {feature} needs an even number of hashes, not {hashes}"
+    )]
+    OddHashes {
+        /// The feature, from 0.
+        feature: usize,
+        /// Hashes given.
+        hashes: usize,
+    },
+    /// Shapes do not fit.
+    #[error("`{op}` needs {expected}, got {got:?}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// What would fit.
+        expected: String,
+        /// What was given.
+        got: Vec<usize>,
+    },
+    /// The operation reduces ids to samples and was given samples already.
+    #[error("`{op}` needs one row per id, got one per sample")]
+    NotPerId {
+        /// The operation.
+        op: &'static str,
+    },
+    /// The operation works on samples and was given rows per id.
+    #[error("`{op}` needs one row per sample, got one per id; reduce the bags first")]
+    NotPerSample {
+        /// The operation.
+        op: &'static str,
+    },
+    /// A slot of no width, or of an absurd one.
+    #[error(
+        "a layer of width {width} is not possible; it must be 1 to {}",
+        crate::program::MAX_WIDTH
+    )]
+    Width {
+        /// The width.
+        width: usize,
+    },
+    /// The columns a, b, p, m of a hash family are outside their limits.
+    #[error(
+        "hash {at} has a={a}, b={b}, p={p}, m={m}; needed are 1 ≤ a < p, 0 ≤ b < p, 2 ≤ p ≤ 2^31, 2 ≤ m ≤ 2^24"
+    )]
+    Hash {
+        /// Which hash, from 0.
+        at: usize,
+        /// Multiplier.
+        a: i64,
+        /// Offset.
+        b: i64,
+        /// Prime.
+        p: i64,
+        /// Range.
+        m: i64,
+    },
+}

@@ -1,0 +1,139 @@
+//! The seam between a protocol and what answers it.
+//!
+//! A protocol (HTTP now, gRPC later) turns bytes into a [`ScoreRequest`], hands it to a [`Service`]
+//! and renders the [`Answer`] or the [`Refusal`]. The engine is one service; a service that does
+//! no work is how the cost of the protocol itself is measured.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mprec_representations::{Batch, BatchShape, Schema};
+use tokio::sync::oneshot;
+
+/// A model as clients see it: one name and version, behind which any path may answer.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name in URLs.
+    pub name: String,
+    /// Its version, as the bundle states it.
+    pub version: String,
+    /// Its features.
+    pub schema: Schema,
+    /// What requests are parsed into.
+    pub shape: BatchShape,
+    /// Most samples in one request.
+    pub max_samples: usize,
+    /// Deadline of a query that names none, counted from its arrival.
+    pub sla: Duration,
+    /// The paths that may answer, with their expected accuracy.
+    pub paths: BTreeMap<String, f64>,
+}
+
+/// Samples to score together, by a deadline.
+#[derive(Debug)]
+pub struct ScoreRequest {
+    /// The samples.
+    pub batch: Batch,
+    /// When the request arrived, before it was parsed.
+    pub arrival: Instant,
+    /// When the answer must be there.
+    pub deadline: Instant,
+    /// Lowest acceptable expected accuracy of the path that answers, in `[0, 1]`.
+    pub min_quality: Option<f64>,
+    /// 0 is the default, 1 the most important (Triton's meaning).
+    pub priority: u32,
+}
+
+/// Scores, and how they came about.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// One probability per sample.
+    pub scores: Vec<f32>,
+    /// The path that answered: `table@cpu`.
+    pub path: Arc<str>,
+    /// Its variant: `table`.
+    pub variant: Arc<str>,
+    /// The model version.
+    pub version: Arc<str>,
+    /// Expected accuracy of that path: the fraction of predictions that are correct.
+    pub quality: f64,
+    /// Whether a better path was passed over because it would have been late.
+    pub downgraded: bool,
+    /// From arrival to the start of the batch.
+    pub queue: Duration,
+    /// The batch's time on its worker.
+    pub compute: Duration,
+    /// Samples of the batch in which the query was run.
+    pub batch_samples: usize,
+}
+
+/// Why a query was not answered.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No path can answer in time, now.
+    #[error("overloaded: {reason}; try again in {} ms", retry_after.as_millis())]
+    Overloaded {
+        /// What stands in the way.
+        reason: &'static str,
+        /// When a retry may succeed.
+        retry_after: Duration,
+    },
+    /// No path that is up reaches the asked quality.
+    #[error("no path reaches min_quality {min_quality}; the best has {best}")]
+    Quality {
+        /// What was asked.
+        min_quality: f64,
+        /// The best expected accuracy at hand.
+        best: f64,
+    },
+    /// The deadline passed before the query was run.
+    #[error("the deadline passed {} µs before the query could run", late.as_micros())]
+    DeadlinePassed {
+        /// By how much.
+        late: Duration,
+    },
+    /// The server is stopping, or has no path that is up.
+    #[error("not available: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The device failed while running the query.
+    #[error("path `{path}` failed: {message}")]
+    Failed {
+        /// The path.
+        path: Arc<str>,
+        /// The cause, as text.
+        message: Arc<str>,
+    },
+}
+
+/// What is sent back for every query that was taken.
+pub type Outcome = Result<Answer, Refusal>;
+
+/// Answers queries for models.
+pub trait Service: Send + Sync + 'static {
+    /// All models, by name.
+    fn models(&self) -> Vec<Arc<Model>>;
+
+    /// The model of this name.
+    fn model(&self, name: &str) -> Option<Arc<Model>>;
+
+    /// Whether queries can be answered now.
+    fn is_ready(&self) -> bool;
+
+    /// Takes a query without blocking. Exactly one outcome follows for every query taken.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] when it is clear at once that the query cannot be answered.
+    fn submit(
+        &self,
+        model: &Arc<Model>,
+        request: ScoreRequest,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal>;
+}
