@@ -31,6 +31,7 @@
 //! ```
 
 pub mod batch;
+pub mod bundle;
 pub mod dhe;
 mod dlrm;
 pub mod error;
@@ -47,6 +48,7 @@ mod tensor;
 pub mod weights;
 
 pub use batch::{Bags, Batch, BatchShape, Jagged};
+pub use bundle::{Bundle, BundleError, BundleWriter, Manifest, Quality};
 pub use dhe::{Dhe, DheSpec, HashFamily};
 pub use dlrm::{Dlrm, DlrmSpec, MAX_LAYERS, ModelError};
 pub use error::{BatchError, ProgramError, SchemaError};

@@ -1,1 +1,4 @@
-//! Shared parts of the end-to-end tests.
+//! What the end-to-end tests share.
+
+pub mod fixtures;
+pub mod require;
