@@ -1,0 +1,79 @@
+//! Prepares click logs, or makes rows up, and says how long each part took.
+//!
+//! ```text
+//! cargo run --release -p mprec-datasets --example prepare -- files LAYOUT OUTPUT FILE…
+//! cargo run --release -p mprec-datasets --example prepare -- synthetic ROWS SCALE OUTPUT
+//! cargo run --release -p mprec-datasets --example prepare -- lines ROWS SCALE FILE
+//! ```
+#![expect(clippy::print_stdout, reason = "it is a program that prints")]
+
+use std::{error::Error, fs::File, hint::black_box, io::BufWriter, path::PathBuf, time::Instant};
+
+use mprec_datasets::{
+    AccessStatistics, Dataset, Layout, PrepareOptions, Progress, Split, Synthetic,
+    SyntheticOptions, prepare, prepare_synthetic,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let mut stage = None;
+    let mut tell = move |progress: Progress| {
+        if stage.replace(progress.stage) != Some(progress.stage) {
+            println!("{:8.2} s  {} …", start.elapsed().as_secs_f64(), progress.stage.name());
+        }
+    };
+    let output: PathBuf = match arguments.as_slice() {
+        ["files", layout, output, files @ ..] if !files.is_empty() => {
+            let files = files.iter().map(PathBuf::from).collect();
+            let mut options = PrepareOptions::new(files, output.into(), Layout::preset(layout)?);
+            options.replace = true;
+            let report = prepare(&options, &mut tell)?;
+            println!("{} lines, {} malformed", report.lines, report.manifest.malformed_lines);
+            output.into()
+        }
+        ["synthetic", rows, scale, output] => {
+            let mut options =
+                SyntheticOptions::kaggle(rows.parse()?, scale.parse()?, 0, output.into());
+            options.replace = true;
+            let origin = prepare_synthetic(&options, &mut tell)?.synthetic;
+            println!("{origin:#?}");
+            output.into()
+        }
+        ["lines", rows, scale, file] => {
+            let options =
+                SyntheticOptions::kaggle(rows.parse()?, scale.parse()?, 0, PathBuf::new());
+            let data = Synthetic::new(&options)?;
+            data.write_lines(0..data.rows(), &mut BufWriter::new(File::create(file)?))?;
+            return Ok(());
+        }
+        _ => return Err("see the head of this program for its arguments".into()),
+    };
+    let took = start.elapsed().as_secs_f64();
+    let dataset = Dataset::open(&output)?;
+    let all = dataset.rows(Split::All);
+    println!("{took:8.2} s  {} rows, {:.0} rows/s", all.len(), all.len() as f64 / took);
+    for (what, batches) in [
+        ("in order", &mut dataset.batches(all.clone(), 128) as &mut dyn Iterator<Item = _>),
+        ("shuffled", &mut dataset.shuffled_batches(all.clone(), 128, 1)),
+    ] {
+        let start = Instant::now();
+        let batches: usize = batches.map(|batch| black_box(batch).map(|_| 1)).sum::<Result<_, _>>()?;
+        let each = start.elapsed().as_secs_f64() / batches as f64;
+        println!("{:8.2} µs per batch of 128 rows {what}", each * 1e6);
+    }
+    let start = Instant::now();
+    let access = AccessStatistics::count(&dataset, all, &[128])?;
+    println!("{:8.2} s  access statistics", start.elapsed().as_secs_f64());
+    for feature in access.features {
+        println!(
+            "{:>6} {:>9} rows, {:>9} used, top {:?}",
+            feature.name,
+            feature.cardinality,
+            feature.distinct,
+            feature.top.iter().map(|top| (top.share * 1000.0).round() / 1000.0).collect::<Vec<_>>()
+        );
+    }
+    Ok(())
+}
