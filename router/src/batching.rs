@@ -1,0 +1,175 @@
+//! Which queries run together, and when.
+//!
+//! Pure functions of a queue and of predictions, shared by the server's engine and the simulator.
+//!
+//! - A batch is a prefix of a path's queue in order of deadline. It holds at most `max_batch`
+//!   samples, except that a single larger query runs whole.
+//! - It grows only while its most urgent member still finishes in time. A head that is late
+//!   whatever happens no longer counts: letting it shrink every batch would make all others late.
+//! - An idle lane takes what there is (`linger` zero, the default), so that no lane idles while
+//!   a queue has work. With a `linger`, a batch that is not full waits that long after its
+//!   head's arrival, but never past the moment at which waiting would endanger the head.
+//! - Lanes serve the path whose head has the earliest deadline; the lesser slack (deadline minus
+//!   service) breaks ties. Deadline comes first because predictions count the work of earlier
+//!   deadlines as ahead: ordering by slack would let a later, slower query overtake one whose
+//!   promise was made without it.
+
+use std::time::Duration;
+
+use crate::{PathId, Time, queue::Queued};
+
+/// How a path forms batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchRule {
+    /// The most samples in a batch of two or more queries.
+    pub max_batch: u32,
+    /// How long a batch that is not full may wait for more after its head arrived.
+    pub linger: Duration,
+}
+
+/// What to do with a queue whose device has an idle lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Run the first `queries` of the queue, `samples` samples, now.
+    Run {
+        /// How many queries.
+        queries: usize,
+        /// How many samples they hold together.
+        samples: u32,
+    },
+    /// Wait for more, at the latest until then.
+    Wait {
+        /// When to close the batch at the latest.
+        until: Time,
+    },
+    /// Nothing is queued.
+    Empty,
+}
+
+/// Plans the next batch of a queue.
+///
+/// `queue` yields the queries in order of deadline, none of them expired. `finish_by` is a moment
+/// by which other queues on the device need the lane ([`Time::MAX`] if none does); it limits
+/// growth, never the first query. `upper_ns(samples)` is the predicted service time with margin.
+pub fn plan<'q>(
+    queue: impl IntoIterator<Item = &'q Queued>,
+    rule: BatchRule,
+    finish_by: Time,
+    upper_ns: impl Fn(u32) -> f64,
+    now: Time,
+) -> Plan {
+    let mut queue = queue.into_iter();
+    let Some(head) = queue.next() else { return Plan::Empty };
+    let in_time = |samples: u32, by: Time| now.plus_nanos(upper_ns(samples)) <= by;
+
+    let mut finish_by = finish_by;
+    if in_time(head.samples, head.deadline) {
+        finish_by = finish_by.min(head.deadline);
+    }
+    let (mut queries, mut samples) = (1, head.samples);
+    let mut closed = samples >= rule.max_batch;
+    if !closed {
+        for next in queue {
+            let together = samples.saturating_add(next.samples);
+            if together > rule.max_batch || !in_time(together, finish_by) {
+                closed = true;
+                break;
+            }
+            (queries, samples) = (queries + 1, together);
+        }
+    }
+    if closed || rule.linger.is_zero() {
+        return Plan::Run { queries, samples };
+    }
+    let latest_start = head.deadline - Duration::from_nanos(upper_ns(samples) as u64);
+    let until = (head.arrival + rule.linger).min(latest_start);
+    if until <= now { Plan::Run { queries, samples } } else { Plan::Wait { until } }
+}
+
+/// The head of one path's queue, as the choice among paths sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// The path.
+    pub path: PathId,
+    /// The deadline of its most urgent query.
+    pub deadline: Time,
+    /// Predicted service time, with margin, of that query alone, nanoseconds.
+    pub upper_ns: f64,
+}
+
+/// The head to serve first: the earliest deadline, and the longest service among equals.
+pub fn most_urgent(heads: impl IntoIterator<Item = Head>) -> Option<Head> {
+    heads
+        .into_iter()
+        .min_by(|a, b| a.deadline.cmp(&b.deadline).then_with(|| b.upper_ns.total_cmp(&a.upper_ns)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::QueryId;
+
+    const RULE: BatchRule = BatchRule { max_batch: 100, linger: Duration::ZERO };
+
+    fn queued(samples: u32, deadline: u64) -> Queued {
+        let deadline = Time::from_nanos(deadline);
+        Queued { id: QueryId(0), samples, arrival: Time::ZERO, deadline, promised: deadline }
+    }
+
+    fn ten_each(samples: u32) -> f64 {
+        10.0 * f64::from(samples)
+    }
+
+    fn run(queue: &[Queued], finish_by: u64) -> (usize, u32) {
+        match plan(queue, RULE, Time::from_nanos(finish_by), ten_each, Time::ZERO) {
+            Plan::Run { queries, samples } => (queries, samples),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_batch_is_full_at_its_limit_and_a_larger_query_runs_whole() {
+        let queue = [queued(40, 5_000), queued(60, 6_000), queued(1, 7_000)];
+        assert_eq!(run(&queue, u64::MAX), (2, 100));
+        assert_eq!(run(&[queued(150, 5_000), queued(1, 6_000)], u64::MAX), (1, 150));
+        assert_eq!(plan(&[], RULE, Time::MAX, ten_each, Time::ZERO), Plan::Empty);
+    }
+
+    #[test]
+    fn a_batch_stops_growing_where_its_head_would_be_late() {
+        let queue = [queued(20, 500), queued(20, 900), queued(20, 900)];
+        assert_eq!(run(&queue, u64::MAX), (2, 40));
+        assert_eq!(run(&queue, 300), (1, 20), "another queue needs the lane");
+        assert_eq!(run(&queue, 0), (1, 20), "the head runs all the same");
+    }
+
+    #[test]
+    fn a_head_that_is_late_anyway_does_not_shrink_the_batch() {
+        let queue = [queued(20, 100), queued(20, 900), queued(20, 900)];
+        assert_eq!(run(&queue, u64::MAX), (3, 60));
+    }
+
+    #[test]
+    fn a_lingering_batch_waits_for_more_but_not_past_its_deadline() {
+        let rule = BatchRule { linger: Duration::from_nanos(300), ..RULE };
+        let at =
+            |queue: &[Queued], now| plan(queue, rule, Time::MAX, ten_each, Time::from_nanos(now));
+        assert_eq!(at(&[queued(20, 5_000)], 0), Plan::Wait { until: Time::from_nanos(300) });
+        assert_eq!(at(&[queued(20, 5_000)], 300), Plan::Run { queries: 1, samples: 20 });
+        assert_eq!(at(&[queued(20, 450)], 0), Plan::Wait { until: Time::from_nanos(250) });
+        let full = [queued(60, 5_000), queued(60, 5_000)];
+        assert_eq!(at(&full, 0), Plan::Run { queries: 1, samples: 60 });
+    }
+
+    #[test]
+    fn the_earliest_deadline_is_served_first_then_the_longest_service() {
+        let head = |path, deadline, upper_ns| Head {
+            path: PathId(path),
+            deadline: Time::from_nanos(deadline),
+            upper_ns,
+        };
+        let first = most_urgent([head(0, 20, 1.0), head(1, 10, 1.0), head(2, 10, 5.0)]);
+        assert_eq!(first.unwrap().path, PathId(2));
+        assert!(most_urgent([]).is_none());
+    }
+}

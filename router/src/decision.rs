@@ -1,0 +1,97 @@
+//! What a policy answers.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PathId, Time};
+
+/// The answer to one query: a path, or a refusal. Nothing else happens to a query at admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Answer it on a path.
+    Admit(Admission),
+    /// Do not answer it.
+    Refuse(Refusal),
+}
+
+impl Decision {
+    /// The path, if the query was admitted.
+    pub fn path(&self) -> Option<PathId> {
+        match self {
+            Self::Admit(admission) => Some(admission.path),
+            Self::Refuse(_) => None,
+        }
+    }
+}
+
+/// A query's path, and what it was predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// The path that answers.
+    pub path: PathId,
+    /// When it is expected to be done.
+    pub predicted_finish: Time,
+    /// When it is done with the confidence that the configuration asks for.
+    pub upper_finish: Time,
+    /// Whether a more accurate path was up and was not taken.
+    pub downgraded: bool,
+    /// Why this path.
+    pub reason: Reason,
+}
+
+/// Why a path was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The policy knows one path.
+    Only,
+    /// It is expected to finish first.
+    Fastest,
+    /// It is the most accurate that meets the deadline.
+    MostAccurate,
+    /// None meets the deadline; this one comes closest.
+    NoneInTime,
+    /// More accurate paths would be late.
+    Deadline,
+    /// A more accurate path would be in time, but its device time is worth more to other queries.
+    Price,
+    /// No path is sure to be in time; this one may be, and the device has nothing better to do.
+    Chance,
+}
+
+/// A refused query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefuseReason,
+    /// When to come back: the earliest moment at which the same query might be admitted.
+    pub retry_after: Duration,
+}
+
+/// Why a query was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RefuseReason {
+    /// Every path that it accepts would be late.
+    NoPathInTime,
+    /// No path that is up has the accuracy that it demands.
+    NoPathMeetsFloor,
+    /// As many queries wait as the configuration allows.
+    QueueFull,
+    /// Every path is down.
+    NoPathUp,
+}
+
+impl fmt::Display for RefuseReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NoPathInTime => "no path can answer in time",
+            Self::NoPathMeetsFloor => "no path that is up has the accuracy demanded",
+            Self::QueueFull => "the queue is full",
+            Self::NoPathUp => "no path is up",
+        })
+    }
+}

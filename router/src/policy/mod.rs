@@ -1,0 +1,200 @@
+//! Policies: which path answers a query.
+//!
+//! | name | rule | refuses |
+//! |---|---|---|
+//! | `static:<path>` | always that path | never |
+//! | `fastest` | the earliest expected finish, queues counted | never |
+//! | `mp-rec` | the most accurate path whose profiled latency meets the SLA, else the fastest | never |
+//! | `multi-path` | the best expected value after the price of device time | what no path answers in time |
+//!
+//! Under every policy a query's quality floor is a hard constraint, a path that is down takes no
+//! work, and the router's bound on waiting queries holds; "never" is short of those three.
+
+mod fastest;
+mod fixed;
+mod most_accurate;
+mod multi_path;
+mod price;
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    fastest::Fastest, fixed::Fixed, most_accurate::MostAccurate, multi_path::MultiPath,
+};
+use crate::{
+    Admission, Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason,
+    RouterState, Time, predict::Prediction,
+};
+
+/// Chooses a path per query.
+///
+/// A policy is a function of its arguments and its own state: it reads no clock and draws no
+/// randomness, so a simulated minute and a served minute decide alike. `decide` is called exactly
+/// once per offered query, in order of `now`; a policy may therefore learn the load from its calls.
+pub trait Policy: fmt::Debug + Send {
+    /// What it is called in configs and reports.
+    fn name(&self) -> PolicyName;
+
+    /// Decides one query. Does not block, and does not allocate after the first few calls.
+    fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision;
+}
+
+/// A policy by name: `static:table@cpu`, `fastest`, `mp-rec`, `multi-path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum PolicyName {
+    /// One path, given by its name.
+    Static(String),
+    /// The earliest expected finish.
+    Fastest,
+    /// The published rule.
+    MpRec,
+    /// Ours.
+    MultiPath,
+}
+
+/// What makes a policy unusable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// No policy of that name.
+    #[error(
+        "there is no policy `{name}`; known are `static:<path>`, `fastest`, `mp-rec`, `multi-path`"
+    )]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The path of a `static` policy is not among the profiles.
+    #[error("policy `static:{path}` names no path; known are {known}")]
+    UnknownPath {
+        /// What was asked for.
+        path: String,
+        /// Every path's name, each in backticks.
+        known: String,
+    },
+}
+
+impl PolicyName {
+    /// Makes the policy for these paths.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError::UnknownPath`] if a `static` policy names a path that is not there.
+    pub fn build(&self, profiles: &Profiles) -> Result<Box<dyn Policy>, PolicyError> {
+        Ok(match self {
+            Self::Static(path) => match profiles.find(path) {
+                Some(id) => Box::new(Fixed::new(id, path.clone())),
+                None => {
+                    let names = profiles.paths().iter().map(|path| format!("`{}`", path.name));
+                    let known = names.collect::<Vec<_>>().join(", ");
+                    return Err(PolicyError::UnknownPath { path: path.clone(), known });
+                }
+            },
+            Self::Fastest => Box::new(Fastest),
+            Self::MpRec => Box::new(MostAccurate),
+            Self::MultiPath => Box::new(MultiPath::new(profiles)),
+        })
+    }
+
+    /// Every policy that these paths allow: each path alone, then the others.
+    pub fn all(profiles: &Profiles) -> Vec<Self> {
+        let fixed = profiles.paths().iter().map(|path| Self::Static(path.name.clone()));
+        fixed.chain([Self::Fastest, Self::MpRec, Self::MultiPath]).collect()
+    }
+}
+
+impl FromStr for PolicyName {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        match text {
+            "fastest" => Ok(Self::Fastest),
+            "mp-rec" => Ok(Self::MpRec),
+            "multi-path" => Ok(Self::MultiPath),
+            _ => match text.strip_prefix("static:") {
+                Some(path) if !path.is_empty() => Ok(Self::Static(path.to_owned())),
+                _ => Err(PolicyError::Unknown { name: text.to_owned() }),
+            },
+        }
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(path) => write!(formatter, "static:{path}"),
+            Self::Fastest => formatter.write_str("fastest"),
+            Self::MpRec => formatter.write_str("mp-rec"),
+            Self::MultiPath => formatter.write_str("multi-path"),
+        }
+    }
+}
+
+impl TryFrom<String> for PolicyName {
+    type Error = PolicyError;
+
+    fn try_from(text: String) -> Result<Self, PolicyError> {
+        text.parse()
+    }
+}
+
+impl From<PolicyName> for String {
+    fn from(name: PolicyName) -> Self {
+        name.to_string()
+    }
+}
+
+/// The refusal of a query for which no path is usable.
+fn refuse_unusable(state: &RouterState) -> Decision {
+    let up = state.profiles().ids().any(|path| state.path(path).health == Health::Up);
+    let reason = if up { RefuseReason::NoPathMeetsFloor } else { RefuseReason::NoPathUp };
+    Decision::Refuse(Refusal { reason, retry_after: Duration::from_secs(1) })
+}
+
+/// The accuracy of the most accurate path that is up.
+fn best_accuracy(state: &RouterState) -> f64 {
+    let up = state.profiles().ids().filter(|&path| state.path(path).health == Health::Up);
+    up.map(|path| state.profiles().path(path).accuracy).fold(0.0, f64::max)
+}
+
+fn admit(
+    state: &RouterState,
+    path: PathId,
+    prediction: &Prediction,
+    reason: Reason,
+    now: Time,
+) -> Decision {
+    Decision::Admit(Admission {
+        path,
+        predicted_finish: prediction.finish(now),
+        upper_finish: prediction.upper_finish(now),
+        downgraded: state.profiles().path(path).accuracy < best_accuracy(state),
+        reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for name in ["static:table@cpu", "fastest", "mp-rec", "multi-path"] {
+            assert_eq!(name.parse::<PolicyName>().unwrap().to_string(), name);
+        }
+        let error = "best".parse::<PolicyName>().unwrap_err().to_string();
+        assert!(error.contains("`best`") && error.contains("`mp-rec`"), "{error}");
+        assert!("static:".parse::<PolicyName>().is_err());
+    }
+
+    #[test]
+    fn a_static_policy_of_an_unknown_path_lists_the_paths() {
+        let profiles = crate::testing::three_paths();
+        let error = PolicyName::Static("tabel@cpu".into()).build(&profiles).unwrap_err();
+        assert!(error.to_string().contains("`table@cpu`"), "{error}");
+        assert_eq!(PolicyName::all(&profiles).len(), 6);
+    }
+}

@@ -1,0 +1,225 @@
+//! `multi-path`: the best expected value after the price of device time.
+
+use std::time::Duration;
+
+use super::{
+    Policy, PolicyName, admit, best_accuracy,
+    price::{Demand, Load, Price},
+    refuse_unusable,
+};
+use crate::{
+    Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
+    predict::{DeviceView, Prediction},
+};
+
+/// Stepping up to a more accurate path than the last one must be worth this many times its price.
+const HYSTERESIS: f64 = 2.0;
+/// The least probability of being in time at which a query is tried although no path is sure.
+const LEAST_CHANCE: f64 = 0.5;
+
+/// See the module documentation.
+#[derive(Debug, Clone)]
+pub struct MultiPath {
+    load: Load,
+    devices: Vec<DeviceMemory>,
+    candidates: Vec<Candidate>,
+    /// Share of recent arrivals by priority class.
+    classes: [f64; 3],
+}
+
+#[derive(Debug, Clone)]
+struct DeviceMemory {
+    lanes: f64,
+    demand: Demand,
+    /// Accuracy of the last path taken here while the most accurate one was free to take.
+    level: f64,
+    // What follows belongs to one decision.
+    view: Option<DeviceView>,
+    price: Option<Price>,
+    workload_ns: f64,
+    cheapest_ns: f64,
+    soonest_ns: f64,
+    best_score: f64,
+    density: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    path: PathId,
+    device: usize,
+    accuracy: f64,
+    prediction: Prediction,
+    sure: bool,
+    chance: f64,
+    score: f64,
+}
+
+impl MultiPath {
+    /// Starts without any knowledge of the load.
+    pub fn new(profiles: &Profiles) -> Self {
+        let device = |lanes: u32| DeviceMemory {
+            lanes: f64::from(lanes),
+            demand: Demand::default(),
+            level: 1.0,
+            view: None,
+            price: None,
+            workload_ns: 0.0,
+            cheapest_ns: 0.0,
+            soonest_ns: 0.0,
+            best_score: 0.0,
+            density: 0.0,
+        };
+        Self {
+            load: Load::default(),
+            devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
+            candidates: Vec::with_capacity(profiles.paths().len()),
+            classes: [0.0; 3],
+        }
+    }
+
+    /// The share of its spare time that a query of this class may spend waiting: all of it while
+    /// no higher class is about, and less the more of them there are.
+    fn waiting_share(&self, query: &Query) -> f64 {
+        let above: f64 = self.classes[query.priority() as usize + 1..].iter().sum();
+        1.0 - (2.0 * above).min(0.4)
+    }
+}
+
+impl Policy for MultiPath {
+    fn name(&self) -> PolicyName {
+        PolicyName::MultiPath
+    }
+
+    fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
+        let samples = f64::from(query.samples());
+        let weight = self.load.arrived(now, query.deadline().nanos_from(query.arrival()));
+        for (class, share) in self.classes.iter_mut().enumerate() {
+            let here = if class == query.priority() as usize { 1.0 } else { 0.0 };
+            *share += weight * (here - *share);
+        }
+        let budget_ns = query.deadline().nanos_from(now);
+        let waiting_share = self.waiting_share(query);
+
+        for (at, device) in self.devices.iter_mut().enumerate() {
+            let view = state.view(crate::DeviceId(at as u16), query.deadline());
+            device.workload_ns = state.workload_ns(view.device, now);
+            device.view = Some(view);
+            device.price = Some(device.demand.price(&self.load, device.lanes));
+            device.cheapest_ns = f64::INFINITY;
+            device.soonest_ns = f64::INFINITY;
+            device.best_score = 0.0;
+            device.density = 0.0;
+        }
+
+        self.candidates.clear();
+        for path in state.profiles().ids() {
+            if state.path(path).health == Health::Down {
+                continue;
+            }
+            let at = usize::from(state.profiles().device_of(path).0);
+            let device = &mut self.devices[at];
+            let (Some(view), Some(price)) = (&device.view, &device.price) else { continue };
+            let prediction = state.predict_in(view, path, query.samples(), now);
+            device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
+            let accuracy = state.profiles().path(path).accuracy;
+            if accuracy < query.min_quality() {
+                continue;
+            }
+            device.soonest_ns = device.soonest_ns.min(prediction.upper_ns());
+            let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
+            let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
+            let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
+            let chance = if harmless { prediction.chance(budget_ns) } else { 0.0 };
+            let step_up = if accuracy > device.level { HYSTERESIS } else { 1.0 };
+            let harm = price.of(device.workload_ns, prediction.cost_ns) * step_up;
+            let score = samples * accuracy * chance - harm;
+            if sure {
+                device.best_score = device.best_score.max(score);
+            }
+            self.candidates.push(Candidate {
+                path,
+                device: at,
+                accuracy,
+                prediction,
+                sure,
+                chance,
+                score,
+            });
+        }
+
+        let best = |sure: bool, candidates: &[Candidate]| {
+            let eligible = candidates
+                .iter()
+                .filter(|candidate| candidate.sure || (!sure && candidate.chance >= LEAST_CHANCE));
+            eligible
+                .max_by(|a, b| {
+                    a.score
+                        .total_cmp(&b.score)
+                        .then_with(|| b.prediction.finish_ns().total_cmp(&a.prediction.finish_ns()))
+                })
+                .copied()
+        };
+        let chosen = best(true, &self.candidates)
+            .or_else(|| best(false, &self.candidates).filter(|chance| chance.score > 0.0));
+
+        self.learn(query, weight, chosen.as_ref());
+        let Some(chosen) = chosen else {
+            if self.candidates.is_empty() {
+                return refuse_unusable(state);
+            }
+            let soonest_ns =
+                self.devices.iter().map(|device| device.soonest_ns).fold(f64::INFINITY, f64::min);
+            let wait_ns = (soonest_ns - budget_ns).clamp(1e6, 60e9);
+            return Decision::Refuse(Refusal {
+                reason: RefuseReason::NoPathInTime,
+                retry_after: Duration::from_nanos(wait_ns as u64),
+            });
+        };
+        let better = |other: &&Candidate| other.accuracy > chosen.accuracy;
+        let reason = if !chosen.sure {
+            Reason::Chance
+        } else if chosen.accuracy >= best_accuracy(state) {
+            Reason::MostAccurate
+        } else if self.candidates.iter().filter(better).any(|other| other.sure) {
+            Reason::Price
+        } else {
+            Reason::Deadline
+        };
+        admit(state, chosen.path, &chosen.prediction, reason, now)
+    }
+}
+
+impl MultiPath {
+    /// Counts the query as demand on the device that took it, or would have been first to.
+    fn learn(&mut self, query: &Query, weight: f64, chosen: Option<&Candidate>) {
+        let samples = f64::from(query.samples());
+        for candidate in &self.candidates {
+            // What the query could still earn if this device had no time for it.
+            let others = self.devices.iter().enumerate().filter(|&(at, _)| at != candidate.device);
+            let elsewhere = others.map(|(_, device)| device.best_score).fold(0.0, f64::max);
+            let earned = (samples * candidate.accuracy - elsewhere).max(0.0);
+            let device = &mut self.devices[candidate.device];
+            device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
+        }
+        let first = self
+            .devices
+            .iter()
+            .enumerate()
+            .min_by(|(_, a), (_, b)| a.soonest_ns.total_cmp(&b.soonest_ns));
+        let taker = chosen.map(|chosen| chosen.device).or(first.map(|(at, _)| at));
+        for (at, device) in self.devices.iter_mut().enumerate() {
+            if !device.cheapest_ns.is_finite() {
+                continue;
+            }
+            let work_ns = if Some(at) == taker { device.cheapest_ns } else { 0.0 };
+            device.demand.offered(weight, work_ns, device.density);
+        }
+        if let Some(chosen) = chosen {
+            let here = self.candidates.iter().filter(|other| other.device == chosen.device);
+            let top = here.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
+            if top.is_some_and(|top| top.sure) {
+                self.devices[chosen.device].level = chosen.accuracy;
+            }
+        }
+    }
+}

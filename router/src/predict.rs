@@ -1,0 +1,100 @@
+//! When a query would be done on a path.
+
+use crate::{DeviceId, Time};
+
+/// What one device looks like to a query with a given deadline.
+///
+/// Computed once per device and decision, then shared by the predictions of its paths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceView {
+    pub(crate) device: DeviceId,
+    /// Queued lane time with the same or an earlier deadline.
+    pub(crate) ahead_ns: f64,
+    /// Whether nothing queued has a later deadline.
+    pub(crate) in_order: bool,
+    /// How long queries with later deadlines can be held up without breaking a promise.
+    pub(crate) slack_behind_ns: f64,
+}
+
+/// A predicted answer, relative to the moment it was predicted at. All in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Until a worker takes it up.
+    pub(crate) wait_ns: f64,
+    /// From there until the batch that it joins is done, on average.
+    pub(crate) service_ns: f64,
+    /// Lane time that it adds: the growth of the batch that it joins.
+    pub(crate) cost_ns: f64,
+    /// What to add to the average finish for the confidence that the configuration asks for.
+    pub(crate) allowance_ns: f64,
+    /// How long queries that it overtakes can be held up.
+    pub(crate) slack_behind_ns: f64,
+}
+
+impl Prediction {
+    /// When it is done on average.
+    pub fn finish(&self, now: Time) -> Time {
+        now.plus_nanos(self.wait_ns + self.service_ns)
+    }
+
+    /// When it is done with the configured confidence.
+    pub fn upper_finish(&self, now: Time) -> Time {
+        now.plus_nanos(self.wait_ns + self.service_ns + self.allowance_ns)
+    }
+
+    pub(crate) fn finish_ns(&self) -> f64 {
+        self.wait_ns + self.service_ns
+    }
+
+    pub(crate) fn upper_ns(&self) -> f64 {
+        self.finish_ns() + self.allowance_ns
+    }
+
+    /// Probability that it is done within `budget_ns`, under errors with exponential tails whose
+    /// 99th percentile is the allowance: ½ at the expected finish, 0.99 at the upper one.
+    ///
+    /// Exponential tails are heavier than those of a sum of many batches; the error is then on
+    /// the careful side.
+    pub(crate) fn chance(&self, budget_ns: f64) -> f64 {
+        const LN_50: f64 = 3.912_023_005_428_146;
+        let slack = (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0);
+        let tail = 0.5 * (-LN_50 * slack.abs()).exp();
+        if slack >= 0.0 { 1.0 - tail } else { tail }
+    }
+}
+
+/// The allowance for a batch of `service_ns` that starts after `wait_ns` of other batches.
+///
+/// Errors of separate batches are independent, so their squares add: a wait of `k` batches of
+/// `batch_ns` has `√k` times the error of one.
+pub(crate) fn allowance(service_ns: f64, wait_ns: f64, batch_ns: f64, margin: f64) -> f64 {
+    (margin - 1.0) * (service_ns * service_ns + wait_ns * batch_ns).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chance_is_a_half_at_the_expected_finish_and_99_percent_at_the_upper_one() {
+        let prediction = Prediction {
+            wait_ns: 600.0,
+            service_ns: 400.0,
+            cost_ns: 400.0,
+            allowance_ns: 100.0,
+            slack_behind_ns: f64::INFINITY,
+        };
+        assert!((prediction.chance(1_000.0) - 0.5).abs() < 1e-12);
+        assert!((prediction.chance(1_100.0) - 0.99).abs() < 1e-12);
+        assert!((prediction.chance(900.0) - 0.01).abs() < 1e-12);
+        assert!(prediction.chance(1_200.0) > 0.9997);
+        assert_eq!(prediction.upper_finish(Time::ZERO), Time::from_nanos(1_100));
+    }
+
+    #[test]
+    fn a_long_wait_is_relatively_more_certain_than_a_short_one() {
+        let one = allowance(100.0, 0.0, 100.0, 1.2);
+        assert!((one - 20.0).abs() < 1e-9);
+        assert!((allowance(100.0, 1_500.0, 100.0, 1.2) - 4.0 * one).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,546 @@
+//! Everything a decision depends on: profiles, corrections, queues, busy lanes, health.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Admission, DeviceId, Health, LaneId, Lanes, PathId, PathQueue, Profiles, Query, QueryId, Time,
+    backlog::Running,
+    batching::{self, BatchRule, Head, Plan},
+    correction::Correction,
+    predict::{DeviceView, Prediction, allowance},
+    queue::Queued,
+    time::nanos,
+};
+
+/// A path's batch limit, where the profile states none, is the size beyond which batching saves
+/// less than this share of the time per sample.
+const BATCHING_GAIN: f64 = 0.05;
+
+/// What an operator may set about queues and predictions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterConfig {
+    /// The most queries waiting, over all paths; further ones are refused whatever the policy.
+    pub max_queued: usize,
+    /// The share of admitted queries that shall be done by their predicted upper finish.
+    pub coverage: f64,
+    /// How long a batch that is not full waits for more while a lane is idle, microseconds.
+    pub linger_us: u64,
+    /// Time between the end of a batch and the answer in the caller's hands, and between a
+    /// submission and its start on an idle lane, microseconds; added to every prediction.
+    pub overhead_us: u64,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self { max_queued: 4_096, coverage: 0.99, linger_us: 0, overhead_us: 0 }
+    }
+}
+
+/// What makes a [`RouterConfig`] unusable.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A coverage that is not a large share.
+    #[error("`coverage` is {value}; it lies in [0.5, 0.9999]")]
+    Coverage {
+        /// What was given.
+        value: f64,
+    },
+    /// A bound of 0, or one that a queue should never reach.
+    #[error("`max_queued` is {value}; it lies in 1..=1000000")]
+    MaxQueued {
+        /// What was given.
+        value: usize,
+    },
+    /// A wait beyond a minute.
+    #[error("`{key}` is {value} µs; a minute is the limit")]
+    Span {
+        /// Which key.
+        key: &'static str,
+        /// What was given.
+        value: u64,
+    },
+}
+
+/// A path while serving.
+#[derive(Debug, Clone)]
+pub struct PathState {
+    /// Whether it can be given work.
+    pub health: Health,
+    /// What completed batches have taught about it.
+    pub correction: Correction,
+    /// What waits for it.
+    pub queue: PathQueue,
+    device: DeviceId,
+    max_batch: u32,
+}
+
+/// A batch for one worker. Reused from batch to batch, so that none is allocated.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The path to run it on.
+    pub path: PathId,
+    /// The device of that path.
+    pub device: DeviceId,
+    /// The lane that it occupies until it is reported completed or failed.
+    pub lane: LaneId,
+    /// Samples in all queries together.
+    pub samples: u32,
+    /// The queries to run, most urgent first.
+    pub queries: Vec<Queued>,
+    /// Queries whose deadline passed while they waited. They are out of the queue and must be
+    /// answered as such, also when there is nothing to run.
+    pub expired: Vec<Queued>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            path: PathId(0),
+            device: DeviceId(0),
+            lane: LaneId(0),
+            samples: 0,
+            queries: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
+}
+
+/// What a worker shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Run the batch that was filled in.
+    Run,
+    /// Ask again then, or when a query was admitted.
+    Wait(Time),
+    /// Ask again when a query was admitted, or a lane became free.
+    Idle,
+}
+
+/// Everything a decision depends on.
+///
+/// The events that change it are few: [`admit`](Self::admit), [`next_batch`](Self::next_batch),
+/// [`completed`](Self::completed) or [`failed`](Self::failed), [`cancel`](Self::cancel), and
+/// [`set_health`](Self::set_health).
+#[derive(Debug, Clone)]
+pub struct RouterState {
+    profiles: Profiles,
+    config: RouterConfig,
+    paths: Vec<PathState>,
+    devices: Vec<Device>,
+    queued: usize,
+    promises: Promises,
+}
+
+/// How well predicted upper finish times were kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Promises {
+    /// Queries that were done by their predicted upper finish.
+    pub kept: u64,
+    /// Queries that were done later, or expired in the queue.
+    pub broken: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Device {
+    lanes: Lanes,
+    paths: Vec<PathId>,
+    /// Lane time of all queues together.
+    queued_ns: f64,
+    /// At least the latest deadline queued; exact when the queues were empty since.
+    latest_deadline: Time,
+}
+
+impl RouterState {
+    /// Begins with empty queues, idle lanes and every path up.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] that names the key.
+    pub fn new(profiles: Profiles, config: RouterConfig) -> Result<Self, ConfigError> {
+        if !(0.5..=0.9999).contains(&config.coverage) {
+            return Err(ConfigError::Coverage { value: config.coverage });
+        }
+        if !(1..=1_000_000).contains(&config.max_queued) {
+            return Err(ConfigError::MaxQueued { value: config.max_queued });
+        }
+        for (key, value) in [("linger_us", config.linger_us), ("overhead_us", config.overhead_us)] {
+            if value > 60_000_000 {
+                return Err(ConfigError::Span { key, value });
+            }
+        }
+        let path = |id: PathId| {
+            let profile = profiles.path(id);
+            let curve = &profile.service;
+            PathState {
+                health: Health::Up,
+                correction: Correction::new(curve, config.coverage),
+                queue: PathQueue::default(),
+                device: profiles.device_of(id),
+                max_batch: profile
+                    .max_batch
+                    .unwrap_or_else(|| curve.efficient_batch(BATCHING_GAIN)),
+            }
+        };
+        let paths = profiles.ids().map(path).collect();
+        let device = |device: &crate::path::DeviceProfile| Device {
+            lanes: Lanes::new(device.lanes),
+            paths: device.paths.clone(),
+            queued_ns: 0.0,
+            latest_deadline: Time::ZERO,
+        };
+        let devices = profiles.devices().iter().map(device).collect();
+        Ok(Self { profiles, config, paths, devices, queued: 0, promises: Promises::default() })
+    }
+
+    /// The profiles it was made from.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &RouterConfig {
+        &self.config
+    }
+
+    /// Queries waiting, over all paths.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// How well promises were kept.
+    pub fn promises(&self) -> Promises {
+        self.promises
+    }
+
+    /// A path while serving.
+    ///
+    /// # Panics
+    ///
+    /// If `path` is not from these profiles.
+    pub fn path(&self, path: PathId) -> &PathState {
+        &self.paths[usize::from(path.0)]
+    }
+
+    /// The lanes of a device.
+    ///
+    /// # Panics
+    ///
+    /// If `device` is not from these profiles.
+    pub fn lanes(&self, device: DeviceId) -> &Lanes {
+        &self.devices[usize::from(device.0)].lanes
+    }
+
+    /// The most samples that a batch of several queries holds on a path.
+    ///
+    /// # Panics
+    ///
+    /// If `path` is not from these profiles.
+    pub fn max_batch(&self, path: PathId) -> u32 {
+        self.path(path).max_batch
+    }
+
+    /// Whether a path is up and as accurate as the query demands.
+    pub fn usable(&self, path: PathId, query: &Query) -> bool {
+        self.path(path).health == Health::Up
+            && self.profiles.path(path).accuracy >= query.min_quality()
+    }
+
+    /// Predicts when the query would be done on a path, if it were admitted now.
+    pub fn predict(&self, path: PathId, query: &Query, now: Time) -> Prediction {
+        let view = self.view(self.profiles.device_of(path), query.deadline());
+        self.predict_in(&view, path, query.samples(), now)
+    }
+
+    /// What a device looks like to a query with this deadline.
+    pub(crate) fn view(&self, device: DeviceId, deadline: Time) -> DeviceView {
+        let state = &self.devices[usize::from(device.0)];
+        let in_order = deadline >= state.latest_deadline;
+        let mut view = DeviceView {
+            device,
+            ahead_ns: state.queued_ns,
+            in_order,
+            slack_behind_ns: f64::INFINITY,
+        };
+        if in_order {
+            return view;
+        }
+        view.ahead_ns = 0.0;
+        for &path in &state.paths {
+            let queue = &self.path(path).queue;
+            if queue.is_empty() {
+                continue;
+            }
+            let (behind, slack) = queue.behind(deadline);
+            let ahead = 1.0 - behind as f64 / queue.samples() as f64;
+            view.ahead_ns += queue.work_ns() * ahead;
+            view.slack_behind_ns = view.slack_behind_ns.min(slack);
+        }
+        view
+    }
+
+    /// Lane time that is queued or running on a device, per lane.
+    pub(crate) fn workload_ns(&self, device: DeviceId, now: Time) -> f64 {
+        let state = &self.devices[usize::from(device.0)];
+        (state.queued_ns + state.lanes.residual_ns(now)) / state.lanes.count() as f64
+    }
+
+    pub(crate) fn predict_in(
+        &self,
+        view: &DeviceView,
+        path: PathId,
+        samples: u32,
+        now: Time,
+    ) -> Prediction {
+        let state = self.path(path);
+        let curve = &self.profiles.path(path).service;
+        let device = &self.devices[usize::from(view.device.0)];
+        let joined =
+            if view.in_order { state.queue.joinable(samples, state.max_batch) } else { None };
+        let (ahead_ns, batch, already_ns) = match joined {
+            Some((tail, tail_ns)) => (view.ahead_ns - tail_ns, tail + samples, tail_ns),
+            None => (view.ahead_ns, samples, 0.0),
+        };
+        let service_ns = curve.mean_ns(batch) * state.correction.factor(batch);
+        let wait_ns = device.lanes.start_after(ahead_ns, now);
+        let batch_ns = device.lanes.mean_batch_ns();
+        let margin = state.correction.margin(batch);
+        Prediction {
+            wait_ns,
+            service_ns: service_ns + self.config.overhead_us as f64 * 1e3,
+            cost_ns: (service_ns - already_ns).max(0.0),
+            allowance_ns: allowance(service_ns, wait_ns, batch_ns, margin),
+            slack_behind_ns: view.slack_behind_ns,
+        }
+    }
+
+    /// Puts an admitted query into its path's queue. Returns the device whose workers to wake.
+    ///
+    /// # Panics
+    ///
+    /// If the path is not from these profiles.
+    pub fn admit(&mut self, query: &Query, admission: &Admission) -> DeviceId {
+        let id = admission.path;
+        let at = usize::from(id.0);
+        let device_id = self.paths[at].device;
+        let deadline = query.deadline();
+        let before_ns = self.paths[at].queue.work_ns();
+        let curve = &self.profiles.path(id).service;
+        let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
+        let service = |samples| curve.mean_ns(samples) * correction.factor(samples);
+        queue.push(Queued::new(query, admission.upper_finish), *max_batch, service);
+        let added_ns = queue.work_ns() - before_ns;
+        self.queued += 1;
+
+        let device = &mut self.devices[usize::from(device_id.0)];
+        device.queued_ns += added_ns;
+        if deadline >= device.latest_deadline {
+            device.latest_deadline = deadline;
+        } else {
+            let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
+            for &path in &device.paths {
+                self.paths[usize::from(path.0)].queue.delay_behind(deadline, delay_ns);
+            }
+        }
+        device_id
+    }
+
+    /// Forms the next batch of a device and puts it on an idle lane.
+    ///
+    /// Fills `batch` in; on [`Next::Run`] the caller runs it and reports [`completed`](Self::completed)
+    /// or [`failed`](Self::failed). `batch.expired` is filled in whatever is returned.
+    ///
+    /// # Panics
+    ///
+    /// If `device` is not from these profiles.
+    pub fn next_batch(&mut self, device: DeviceId, now: Time, batch: &mut Batch) -> Next {
+        batch.queries.clear();
+        batch.expired.clear();
+        batch.samples = 0;
+        batch.device = device;
+        self.take_expired(device, now, &mut batch.expired);
+        if self.devices[usize::from(device.0)].lanes.idle() == 0 {
+            return Next::Idle;
+        }
+        let Some((path, queries, samples)) = (match self.choose(device, now) {
+            Choice::Run(path, queries, samples) => Some((path, queries, samples)),
+            Choice::Wait(until) => return Next::Wait(until),
+            Choice::Nothing => None,
+        }) else {
+            return Next::Idle;
+        };
+        let profiled_ns = self.profiles.path(path).service.mean_ns(samples);
+        let correction = &self.path(path).correction;
+        let expected_ns = profiled_ns * correction.factor(samples);
+        let upper_ns = expected_ns * correction.margin(samples);
+        let running = Running { path, samples, started: now, expected_ns, upper_ns };
+        let Some(lane) = self.devices[usize::from(device.0)].lanes.start(running) else {
+            return Next::Idle;
+        };
+        self.paths[usize::from(path.0)].queue.take(queries, &mut batch.queries);
+        self.queued -= queries;
+        self.replan(path);
+        (batch.path, batch.lane, batch.samples) = (path, lane, samples);
+        Next::Run
+    }
+
+    /// Removes the queries of a device whose deadline has passed, appending them to `expired`.
+    ///
+    /// [`next_batch`](Self::next_batch) does so itself; call this on a timer to answer expired
+    /// queries while every lane is busy.
+    ///
+    /// # Panics
+    ///
+    /// If `device` is not from these profiles.
+    pub fn take_expired(&mut self, device: DeviceId, now: Time, expired: &mut Vec<Queued>) {
+        for at in 0..self.devices[usize::from(device.0)].paths.len() {
+            let path = self.devices[usize::from(device.0)].paths[at];
+            let queue = &mut self.paths[usize::from(path.0)].queue;
+            let count = queue.expired(now);
+            if count > 0 {
+                queue.take(count, expired);
+                self.queued -= count;
+                self.promises.broken += count as u64;
+                self.replan(path);
+            }
+        }
+    }
+
+    /// A batch is done: frees its lane and learns from the time that it took.
+    ///
+    /// `observed` is the service time alone, from the moment the worker began until scores were
+    /// in memory. A batch is reported once; a second report is ignored.
+    pub fn completed(&mut self, batch: &Batch, observed: Duration, now: Time) {
+        let device = &mut self.devices[usize::from(batch.device.0)];
+        let Some(running) = device.lanes.finish(batch.lane, Some(observed)) else { return };
+        let profiled_ns = self.profiles.path(running.path).service.mean_ns(running.samples);
+        let path = &mut self.paths[usize::from(running.path.0)];
+        path.correction.observe(running.samples, profiled_ns, nanos(observed) as f64, now);
+        for query in &batch.queries {
+            if now <= query.promised {
+                self.promises.kept += 1;
+            } else {
+                self.promises.broken += 1;
+            }
+        }
+        for at in 0..device.paths.len() {
+            let path = self.devices[usize::from(batch.device.0)].paths[at];
+            self.paths[usize::from(path.0)].correction.rest(now);
+        }
+        self.replan(running.path);
+    }
+
+    /// A batch was not answered (the backend failed): frees its lane and learns nothing.
+    ///
+    /// The caller submits its queries again, or answers them as failed.
+    pub fn failed(&mut self, batch: &Batch) {
+        self.devices[usize::from(batch.device.0)].lanes.finish(batch.lane, None);
+    }
+
+    /// Forgets a query that was admitted to `path` and has not started; the client went away.
+    ///
+    /// Returns whether it was still waiting. If not, its batch is running and ends as usual.
+    pub fn cancel(&mut self, path: PathId, query: QueryId) -> bool {
+        let removed = self.paths[usize::from(path.0)].queue.remove(query).is_some();
+        if removed {
+            self.queued -= 1;
+            self.replan(path);
+        }
+        removed
+    }
+
+    /// Marks a path up or down. What waits for a path that goes down is taken out of its queue
+    /// and appended to `orphans`; the caller submits those queries again while their deadline allows.
+    pub fn set_health(&mut self, path: PathId, health: Health, orphans: &mut Vec<Queued>) {
+        let state = &mut self.paths[usize::from(path.0)];
+        state.health = health;
+        if health == Health::Down {
+            let count = state.queue.len();
+            state.queue.take(count, orphans);
+            self.queued -= count;
+            self.replan(path);
+        }
+    }
+
+    /// Which path's queue to serve, and how much of it. Expired queries are gone by now.
+    fn choose(&self, device: DeviceId, now: Time) -> Choice {
+        let state = &self.devices[usize::from(device.0)];
+        let head = |path: PathId| {
+            let head = self.path(path).queue.head()?;
+            Some(Head {
+                path,
+                deadline: head.deadline,
+                upper_ns: self.upper_ns(path, head.samples),
+            })
+        };
+        // With a linger the most urgent queue may wait while another is due: ask each in turn.
+        let mut passed = 0u64;
+        let mut wake = None;
+        loop {
+            let heads = state.paths.iter().filter(|path| passed & (1 << path.0) == 0);
+            let Some(first) = batching::most_urgent(heads.copied().filter_map(head)) else {
+                return wake.map_or(Choice::Nothing, Choice::Wait);
+            };
+            // The other queues' heads wait for this lane if no other is idle.
+            let needed = |other: Head| other.deadline - Duration::from_nanos(other.upper_ns as u64);
+            let others = state.paths.iter().filter(|&&path| path != first.path).copied();
+            let finish_by = if state.lanes.idle() > 1 {
+                Time::MAX
+            } else {
+                others
+                    .filter_map(head)
+                    .map(needed)
+                    .filter(|&at| at > now)
+                    .min()
+                    .unwrap_or(Time::MAX)
+            };
+            let linger = Duration::from_micros(self.config.linger_us);
+            let rule = BatchRule { max_batch: self.path(first.path).max_batch, linger };
+            let upper = |samples| self.upper_ns(first.path, samples);
+            match batching::plan(self.path(first.path).queue.iter(), rule, finish_by, upper, now) {
+                Plan::Run { queries, samples } => return Choice::Run(first.path, queries, samples),
+                Plan::Wait { until } => {
+                    passed |= 1 << first.path.0;
+                    wake = Some(wake.map_or(until, |wake: Time| wake.min(until)));
+                }
+                Plan::Empty => passed |= 1 << first.path.0,
+            }
+        }
+    }
+
+    /// Predicted service time of a batch, with margin.
+    fn upper_ns(&self, path: PathId, samples: u32) -> f64 {
+        let correction = &self.path(path).correction;
+        let mean_ns = self.profiles.path(path).service.mean_ns(samples);
+        mean_ns * correction.factor(samples) * correction.margin(samples)
+    }
+
+    /// Counts a path's queued work anew, with today's correction, and its device's.
+    fn replan(&mut self, path: PathId) {
+        let curve = &self.profiles.path(path).service;
+        let PathState { queue, correction, max_batch, device, .. } =
+            &mut self.paths[usize::from(path.0)];
+        queue.replan(*max_batch, |samples| curve.mean_ns(samples) * correction.factor(samples));
+        let device = usize::from(device.0);
+        let queues = self.devices[device].paths.iter().map(|&path| &self.path(path).queue);
+        let (mut work_ns, mut empty) = (0.0, true);
+        for queue in queues {
+            work_ns += queue.work_ns();
+            empty &= queue.is_empty();
+        }
+        let device = &mut self.devices[device];
+        device.queued_ns = work_ns;
+        if empty {
+            device.latest_deadline = Time::ZERO;
+        }
+    }
+}
+
+enum Choice {
+    Run(PathId, usize, u32),
+    Wait(Time),
+    Nothing,
+}
