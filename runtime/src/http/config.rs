@@ -1,0 +1,54 @@
+//! Limits of the endpoint. Every one bounds something that a client can make large or slow.
+
+use std::time::Duration;
+
+/// Limits of the endpoint; [`HttpConfig::default`] says where each default comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Largest request head (request line and headers), in bytes; at least 8192.
+    pub max_head_bytes: usize,
+    /// Most headers of one request.
+    pub max_headers: usize,
+    /// Most open connections; more get a 503 and are closed.
+    pub max_connections: usize,
+    /// Time for a request's head, from its first byte.
+    pub head_timeout: Duration,
+    /// Time for a request's body, from the end of its head.
+    pub body_timeout: Duration,
+    /// How long a connection may stay open between requests.
+    pub idle_timeout: Duration,
+    /// How long a client may leave a response unread.
+    pub write_timeout: Duration,
+    /// Longest deadline that a request may ask for; longer ones become this.
+    pub max_sla: Duration,
+    /// How long after its deadline a query is still waited for.
+    pub patience: Duration,
+    /// How long requests are still taken after shutdown began, while `ready` already says no. Give
+    /// it the time that a load balancer needs to notice.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to finish, after that.
+    pub drain_timeout: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            // Triton's default; 2,048 multi-hot samples of 214 ids take 3.5 MB.
+            max_body_bytes: 64 << 20,
+            max_head_bytes: 16 << 10,
+            max_headers: 64,
+            // Leaves room below the usual limit of 1,024 file descriptors.
+            max_connections: 896,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            max_sla: Duration::from_secs(600),
+            patience: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}

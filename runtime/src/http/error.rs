@@ -1,0 +1,340 @@
+//! Every way in which a request can fail, with its status and its stable code. This is the only
+//! place that maps errors to statuses.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use mprec_representations::BatchError;
+use serde::Serialize;
+
+use crate::{metrics::Label, service::Refusal};
+
+/// Why a request got no answer.
+///
+/// Messages go to clients: they name what the client sent and never what the server holds.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// The body, or the part that the header says is JSON, is not a JSON request.
+    #[error("the request is not valid JSON of an inference request: {message}")]
+    BadJson {
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A header that the endpoint reads has an impossible value.
+    #[error("header `{name}` {problem}")]
+    BadHeader {
+        /// The header.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A request parameter is unknown or has an impossible value.
+    #[error("parameter `{name}` {problem}")]
+    BadParameter {
+        /// The parameter.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An input is missing, unknown, repeated, or holds no usable data.
+    #[error("input `{name}` {problem}")]
+    BadInput {
+        /// The input.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An output that does not exist, or in a form that does not.
+    #[error("output `{name}` {problem}")]
+    BadOutput {
+        /// The output.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A shape that the model, the other inputs or the data contradict.
+    #[error("input `{name}` {problem}")]
+    WrongShape {
+        /// The input.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A datatype that the input does not take.
+    #[error("input `{name}` takes {expected}, not `{got}`")]
+    WrongDtype {
+        /// The input.
+        name: String,
+        /// What it takes.
+        expected: &'static str,
+        /// What was given.
+        got: String,
+    },
+    /// The samples are not a batch of the model's schema.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// More samples than one request may hold.
+    #[error("the request has {samples} samples; at most {limit} are allowed, so split it")]
+    TooManySamples {
+        /// Samples given.
+        samples: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A body above the limit.
+    #[error("the body is larger than {limit} bytes; send fewer samples, or raise the limit")]
+    BodyTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {} ms", limit.as_millis())]
+    BodyTimeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection broke, or its framing is wrong, in the middle of the body.
+    #[error("the body could not be read to its end")]
+    BodyBroken,
+    /// A compressed body.
+    #[error("content encoding `{encoding}` is not supported; send the body as it is")]
+    UnsupportedEncoding {
+        /// What the header says.
+        encoding: String,
+    },
+    /// No such model.
+    #[error("there is no model `{name}`")]
+    UnknownModel {
+        /// The name in the URL.
+        name: String,
+    },
+    /// The model has another version.
+    #[error("model `{name}` has no version `{version}`")]
+    UnknownVersion {
+        /// The name in the URL.
+        name: String,
+        /// The version in the URL.
+        version: String,
+    },
+    /// No such URL.
+    #[error("there is nothing at this URL")]
+    UnknownRoute,
+    /// The URL exists, with other verbs.
+    #[error("this URL takes {allowed}")]
+    WrongVerb {
+        /// The verbs that it takes, as the `Allow` header has them.
+        allowed: &'static str,
+    },
+    /// The service did not answer the query.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The server's own fault.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What happened.
+        message: &'static str,
+    },
+}
+
+/// The stable name of a kind of [`ApiError`], for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is explained at the error of its name")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    BadJson,
+    BadHeader,
+    BadParameter,
+    BadInput,
+    BadOutput,
+    WrongShape,
+    WrongDtype,
+    IdOutOfRange,
+    NotFinite,
+    TooManySamples,
+    BodyTooLarge,
+    BodyTimeout,
+    BodyBroken,
+    UnsupportedEncoding,
+    UnknownModel,
+    UnknownVersion,
+    UnknownRoute,
+    WrongVerb,
+    Overloaded,
+    QualityUnreachable,
+    DeadlinePassed,
+    Unavailable,
+    PathFailed,
+    Internal,
+}
+
+/// Code, name, status: one row for every [`ErrorCode`], in its order.
+const CODES: [(ErrorCode, &str, StatusCode); 24] = [
+    (ErrorCode::BadJson, "bad_json", StatusCode::BAD_REQUEST),
+    (ErrorCode::BadHeader, "bad_header", StatusCode::BAD_REQUEST),
+    (ErrorCode::BadParameter, "bad_parameter", StatusCode::BAD_REQUEST),
+    (ErrorCode::BadInput, "bad_input", StatusCode::BAD_REQUEST),
+    (ErrorCode::BadOutput, "bad_output", StatusCode::BAD_REQUEST),
+    (ErrorCode::WrongShape, "wrong_shape", StatusCode::BAD_REQUEST),
+    (ErrorCode::WrongDtype, "wrong_dtype", StatusCode::BAD_REQUEST),
+    (ErrorCode::IdOutOfRange, "id_out_of_range", StatusCode::BAD_REQUEST),
+    (ErrorCode::NotFinite, "not_finite", StatusCode::BAD_REQUEST),
+    (ErrorCode::TooManySamples, "too_many_samples", StatusCode::PAYLOAD_TOO_LARGE),
+    (ErrorCode::BodyTooLarge, "body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+    (ErrorCode::BodyTimeout, "body_timeout", StatusCode::REQUEST_TIMEOUT),
+    (ErrorCode::BodyBroken, "body_broken", StatusCode::BAD_REQUEST),
+    (ErrorCode::UnsupportedEncoding, "unsupported_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    (ErrorCode::UnknownModel, "unknown_model", StatusCode::NOT_FOUND),
+    (ErrorCode::UnknownVersion, "unknown_version", StatusCode::NOT_FOUND),
+    (ErrorCode::UnknownRoute, "unknown_route", StatusCode::NOT_FOUND),
+    (ErrorCode::WrongVerb, "wrong_verb", StatusCode::METHOD_NOT_ALLOWED),
+    (ErrorCode::Overloaded, "overloaded", StatusCode::TOO_MANY_REQUESTS),
+    (ErrorCode::QualityUnreachable, "quality_unreachable", StatusCode::UNPROCESSABLE_ENTITY),
+    (ErrorCode::DeadlinePassed, "deadline_passed", StatusCode::GATEWAY_TIMEOUT),
+    (ErrorCode::Unavailable, "unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    (ErrorCode::PathFailed, "path_failed", StatusCode::INTERNAL_SERVER_ERROR),
+    (ErrorCode::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR),
+];
+
+impl ErrorCode {
+    /// The name, as it stands in the reply's `code`.
+    pub fn name(self) -> &'static str {
+        CODES[self.index()].1
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        CODES[self.index()].2
+    }
+
+    /// Whether the server chose not to answer a good query: too busy, too late, not good enough.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded | Self::QualityUnreachable | Self::DeadlinePassed | Self::Unavailable
+        )
+    }
+
+    /// The code of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        CODES.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+}
+
+impl Label for ErrorCode {
+    const NAMES: &'static [&'static str] = &{
+        let mut names = [""; CODES.len()];
+        let mut at = 0;
+        while at < CODES.len() {
+            names[at] = CODES[at].1;
+            at += 1;
+        }
+        names
+    };
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Longest message that is sent, in characters.
+const MAX_MESSAGE: usize = 400;
+
+/// What is sent for an error.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody {
+    error: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl ApiError {
+    /// Its stable code.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadJson { .. } => ErrorCode::BadJson,
+            Self::BadHeader { .. } => ErrorCode::BadHeader,
+            Self::BadParameter { .. } => ErrorCode::BadParameter,
+            Self::BadInput { .. } => ErrorCode::BadInput,
+            Self::BadOutput { .. } => ErrorCode::BadOutput,
+            Self::WrongShape { .. } => ErrorCode::WrongShape,
+            Self::WrongDtype { .. } => ErrorCode::WrongDtype,
+            Self::Batch(BatchError::OutOfVocabulary { .. }) => ErrorCode::IdOutOfRange,
+            Self::Batch(BatchError::NotFinite { .. } | BatchError::Weight { .. }) => {
+                ErrorCode::NotFinite
+            }
+            Self::Batch(BatchError::TooLarge { .. }) => ErrorCode::BodyTooLarge,
+            Self::Batch(_) => ErrorCode::WrongShape,
+            Self::TooManySamples { .. } => ErrorCode::TooManySamples,
+            Self::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
+            Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
+            Self::BodyBroken => ErrorCode::BodyBroken,
+            Self::UnsupportedEncoding { .. } => ErrorCode::UnsupportedEncoding,
+            Self::UnknownModel { .. } => ErrorCode::UnknownModel,
+            Self::UnknownVersion { .. } => ErrorCode::UnknownVersion,
+            Self::UnknownRoute => ErrorCode::UnknownRoute,
+            Self::WrongVerb { .. } => ErrorCode::WrongVerb,
+            Self::Refused(refusal) => match refusal {
+                Refusal::Overloaded { .. } => ErrorCode::Overloaded,
+                Refusal::Quality { .. } => ErrorCode::QualityUnreachable,
+                Refusal::DeadlinePassed { .. } => ErrorCode::DeadlinePassed,
+                Refusal::Unavailable { .. } => ErrorCode::Unavailable,
+                Refusal::Failed { .. } => ErrorCode::PathFailed,
+            },
+            Self::Internal { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// When a retry may succeed, if the service said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::Overloaded { retry_after, .. }) => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    pub(super) fn body(&self) -> ErrorBody {
+        let retry = self.retry_after();
+        let mut error = match self {
+            // What the device said may name addresses and files; it is logged, not sent.
+            Self::Refused(Refusal::Failed { path, .. }) => {
+                format!("path `{path}` failed; the server's log has the cause")
+            }
+            other => other.to_string(),
+        };
+        // What the client sent is quoted, and may be as long as a body.
+        if let Some((at, _)) = error.char_indices().nth(MAX_MESSAGE) {
+            error.truncate(at);
+            error.push('…');
+        }
+        ErrorBody {
+            error,
+            code: self.code().name(),
+            // At least 1, so that nobody reads "at once" into a rounded 0.
+            retry_after_ms: retry.map(|wait| (wait.as_millis() as u64).max(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_codes_is_in_the_order_of_the_enum() {
+        for (at, (code, name, status)) in CODES.into_iter().enumerate() {
+            assert_eq!(code.index(), at, "{name}");
+            assert_eq!(ErrorCode::from_name(name), Some(code));
+            assert!(status.is_client_error() || status.is_server_error(), "{name}");
+        }
+        assert_eq!(ErrorCode::Internal.index() + 1, CODES.len());
+    }
+
+    #[test]
+    fn a_failed_path_is_reported_without_what_the_device_said() {
+        let refusal =
+            Refusal::Failed { path: "table@cpu".into(), message: "secret address".into() };
+        assert!(!ApiError::from(refusal).body().error.contains("secret"));
+    }
+}

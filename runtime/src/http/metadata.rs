@@ -1,0 +1,126 @@
+//! What the endpoint says about itself and its models. The load generator reads it back.
+
+use std::collections::BTreeMap;
+
+use mprec_representations::Schema;
+use serde::{Deserialize, Serialize};
+
+use super::request::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
+use crate::service::Model;
+
+/// The extensions of the protocol that are implemented.
+const EXTENSIONS: &[&str] = &["binary_tensor_data", "parameters", "schedule_policy"];
+
+/// Reply of `GET /v2`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerMetadata {
+    /// `mprec`.
+    pub name: String,
+    /// Version of the server.
+    pub version: String,
+    /// Implemented extensions of the protocol.
+    pub extensions: Vec<String>,
+    /// Beyond the protocol: the names of the models.
+    pub models: Vec<String>,
+}
+
+/// Reply of `GET /v2/models/{m}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelMetadata {
+    /// The model's name.
+    pub name: String,
+    /// Its versions: the one that is served.
+    pub versions: Vec<String>,
+    /// `mprec`.
+    pub platform: String,
+    /// The inputs of the one-hot form; −1 stands for any number of samples.
+    pub inputs: Vec<TensorMetadata>,
+    /// The output.
+    pub outputs: Vec<TensorMetadata>,
+    /// Beyond the protocol.
+    pub mprec: ModelDetails,
+}
+
+/// An input or output, as the protocol describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorMetadata {
+    /// Its name in requests and replies.
+    pub name: String,
+    /// Its datatype: `FP32`, `INT64`.
+    pub datatype: String,
+    /// Its shape, −1 where any size goes.
+    pub shape: Vec<i64>,
+}
+
+/// What a client needs to know to make good requests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelDetails {
+    /// Version of the model.
+    pub version: String,
+    /// Its features, with cardinalities.
+    pub schema: Schema,
+    /// Most samples in one request.
+    pub max_samples: usize,
+    /// Deadline of a request that names none, in milliseconds.
+    pub sla_ms: f64,
+    /// Expected accuracy of every path.
+    pub paths: BTreeMap<String, PathDetails>,
+    /// The inputs that replace `sparse` when bags hold any number of ids.
+    pub multi_hot_inputs: Vec<TensorMetadata>,
+}
+
+/// What a client may know of a path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathDetails {
+    /// Expected accuracy: the fraction of predictions that are correct.
+    pub quality: f64,
+}
+
+impl ServerMetadata {
+    pub(super) fn of(models: impl Iterator<Item = String>) -> Self {
+        Self {
+            name: "mprec".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            extensions: EXTENSIONS.iter().map(ToString::to_string).collect(),
+            models: models.collect(),
+        }
+    }
+}
+
+impl ModelMetadata {
+    pub(super) fn of(model: &Model) -> Self {
+        let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
+            name: name.to_owned(),
+            datatype: datatype.to_owned(),
+            shape: shape.to_vec(),
+        };
+        // A schema has at most 4,096 features of each kind.
+        let (width, features) = (model.shape.dense_width() as i64, model.shape.features() as i64);
+        Self {
+            name: model.name.clone(),
+            versions: vec![model.version.clone()],
+            platform: "mprec".to_owned(),
+            inputs: vec![
+                tensor(DENSE, "FP32", &[-1, width]),
+                tensor(SPARSE, "INT64", &[-1, features]),
+            ],
+            outputs: vec![tensor(SCORES, "FP32", &[-1])],
+            mprec: ModelDetails {
+                version: model.version.clone(),
+                schema: model.schema.clone(),
+                max_samples: model.max_samples,
+                sla_ms: model.sla.as_secs_f64() * 1e3,
+                paths: model
+                    .paths
+                    .iter()
+                    .map(|(name, &quality)| (name.clone(), PathDetails { quality }))
+                    .collect(),
+                multi_hot_inputs: vec![
+                    tensor(SPARSE, "INT64", &[-1]),
+                    tensor(LENGTHS, "INT64", &[-1, features]),
+                    tensor(WEIGHTS, "FP32", &[-1]),
+                ],
+            },
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! From an answer, or an error, to a response.
+
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    body::Bytes,
+    header::{
+        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    },
+};
+use serde::Serialize;
+
+use super::{
+    error::ApiError,
+    request::{HEADER_LENGTH, ReplyForm, SCORES},
+};
+use crate::service::{Answer, Model};
+
+/// A response whose body is at hand.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// What an inference response says, before any binary data.
+#[derive(Serialize)]
+struct Document<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    parameters: Parameters<'a>,
+    outputs: [Output<'a>; 1],
+}
+
+/// How the answer came about.
+#[derive(Serialize)]
+struct Parameters<'a> {
+    path: &'a str,
+    variant: &'a str,
+    version: &'a str,
+    quality: f64,
+    downgraded: bool,
+    queue_us: u64,
+    compute_us: u64,
+    batch_samples: usize,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    name: &'static str,
+    datatype: &'static str,
+    shape: [usize; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<OutputParameters>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a [f32]>,
+}
+
+#[derive(Serialize)]
+struct OutputParameters {
+    binary_data_size: usize,
+}
+
+/// The response of an answered query of `samples` samples.
+///
+/// # Errors
+///
+/// [`ApiError::Internal`] when the scores are not one finite number per sample.
+pub(super) fn scores(
+    model: &Model,
+    form: &ReplyForm,
+    answer: &Answer,
+    samples: usize,
+) -> Result<Reply, ApiError> {
+    if answer.scores.len() != samples {
+        return Err(ApiError::Internal { message: "the scores are not one per sample" });
+    }
+    if !answer.scores.iter().all(|score| score.is_finite()) {
+        return Err(ApiError::Internal { message: "a score is not a number" });
+    }
+    let bytes = size_of_val(answer.scores.as_slice());
+    let document = Document {
+        model_name: &model.name,
+        model_version: &answer.version,
+        id: form.id.as_deref(),
+        parameters: Parameters {
+            path: &answer.path,
+            variant: &answer.variant,
+            version: &answer.version,
+            quality: answer.quality,
+            downgraded: answer.downgraded,
+            queue_us: answer.queue.as_micros() as u64,
+            compute_us: answer.compute.as_micros() as u64,
+            batch_samples: answer.batch_samples,
+        },
+        outputs: [Output {
+            name: SCORES,
+            datatype: "FP32",
+            shape: [samples],
+            parameters: form.binary.then_some(OutputParameters { binary_data_size: bytes }),
+            data: (!form.binary).then_some(&answer.scores),
+        }],
+    };
+    // A float in JSON takes up to 13 bytes and a comma, the rest about 400.
+    let mut body = Vec::with_capacity(512 + samples * if form.binary { 4 } else { 14 });
+    write_json(&mut body, &document);
+    let mut reply;
+    if form.binary {
+        let length = HeaderValue::from(body.len());
+        body.extend(answer.scores.iter().flat_map(|score| score.to_le_bytes()));
+        reply = of(StatusCode::OK, "application/octet-stream", body);
+        reply.headers_mut().insert(HeaderName::from_static(HEADER_LENGTH), length);
+    } else {
+        reply = of(StatusCode::OK, "application/json", body);
+    }
+    Ok(reply)
+}
+
+/// The response of an error.
+pub(super) fn error(error: &ApiError) -> Reply {
+    let mut reply = json(error.code().status(), &error.body());
+    let headers = reply.headers_mut();
+    match error {
+        ApiError::WrongVerb { allowed } => {
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        ApiError::UnsupportedEncoding { .. } => {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        _ => {}
+    }
+    if let Some(wait) = error.retry_after() {
+        // Whole seconds is all that the header can say; the body has milliseconds.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    reply
+}
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Reply {
+    let mut body = Vec::with_capacity(256);
+    write_json(&mut body, document);
+    of(status, "application/json", body)
+}
+
+/// The page of metrics.
+pub(super) fn metrics(page: String) -> Reply {
+    of(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.into_bytes())
+}
+
+fn write_json(body: &mut Vec<u8>, document: &impl Serialize) {
+    serde_json::to_writer(body, document)
+        .expect("replies have string keys only, and writing to memory cannot fail");
+}
+
+fn of(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}

@@ -1,0 +1,232 @@
+//! The numbers of one tensor in JSON: nested or flat, read without knowing the datatype, because
+//! a document may state it after the numbers.
+
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+/// Deepest nesting of a tensor, and most dimensions of a shape.
+pub(super) const MAX_RANK: usize = 8;
+
+/// Most numbers in one JSON tensor: as many as the default body limit holds in binary. It bounds
+/// the memory that short numbers such as `0,0,0` can ask for.
+const MAX_NUMBERS: usize = 8 << 20;
+
+/// The numbers, in the order in which they stood.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Numbers {
+    /// All were written as integers.
+    Integers(Vec<i64>),
+    /// At least one was not.
+    Floats(Vec<f32>),
+}
+
+/// What the `data` of a tensor held.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) numbers: Numbers,
+    /// Lengths of the arrays at every depth, as far as arrays were seen.
+    lengths: [Option<usize>; MAX_RANK],
+    /// Depth at which numbers stand.
+    depth: Option<usize>,
+    problem: Option<&'static str>,
+}
+
+impl Data {
+    /// What is wrong with the data whatever the shape says.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        self.problem
+    }
+
+    /// Whether the nesting agrees with `shape`. A flat list of the right length always does.
+    pub(super) fn fits(&self, shape: &[usize]) -> bool {
+        let nested = self.lengths.iter().flatten().count();
+        let count = match &self.numbers {
+            Numbers::Integers(values) => values.len(),
+            Numbers::Floats(values) => values.len(),
+        };
+        count == shape.iter().product::<usize>()
+            && (nested <= 1
+                || nested == shape.len()
+                    && self.lengths.iter().flatten().zip(shape).all(|(got, want)| got == want))
+    }
+
+    fn fail(&mut self, problem: &'static str) {
+        // The first problem is the cause; later ones may only follow from it.
+        self.problem.get_or_insert(problem);
+    }
+
+    fn len(&self) -> usize {
+        match &self.numbers {
+            Numbers::Integers(values) => values.len(),
+            Numbers::Floats(values) => values.len(),
+        }
+    }
+
+    /// Whether a number at `depth` may be stored.
+    #[inline]
+    fn takes(&mut self, depth: usize) -> bool {
+        if self.depth != Some(depth) && self.depth.replace(depth).is_some() {
+            self.fail("has numbers at different depths; nest it like its shape");
+        }
+        if self.len() >= MAX_NUMBERS {
+            self.fail("has too many numbers for JSON; send it in binary");
+        }
+        self.problem.is_none()
+    }
+
+    #[inline]
+    fn integer(&mut self, depth: usize, value: i64) {
+        if self.takes(depth) {
+            match &mut self.numbers {
+                Numbers::Integers(values) => values.push(value),
+                Numbers::Floats(values) => values.push(value as f32),
+            }
+        }
+    }
+
+    #[inline]
+    fn float(&mut self, depth: usize, value: f64) {
+        if self.takes(depth) {
+            if let Numbers::Integers(values) = &self.numbers {
+                self.numbers = Numbers::Floats(values.iter().map(|&value| value as f32).collect());
+            }
+            if let Numbers::Floats(values) = &mut self.numbers {
+                values.push(value as f32);
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize, length: usize) {
+        if self.lengths[depth].get_or_insert(length) != &length {
+            self.fail("is ragged: arrays at one depth have different lengths");
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut data = Data {
+            numbers: Numbers::Integers(Vec::new()),
+            lengths: [None; MAX_RANK],
+            depth: None,
+            problem: None,
+        };
+        Element { data: &mut data, depth: 0 }.deserialize(deserializer)?;
+        Ok(data)
+    }
+}
+
+/// A number, or an array of elements.
+struct Element<'a> {
+    data: &'a mut Data,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = ();
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("numbers, in arrays nested like the shape or in one flat array")
+    }
+
+    #[inline]
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.data.integer(self.depth, value);
+        Ok(())
+    }
+
+    #[inline]
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        match i64::try_from(value) {
+            Ok(value) => self.data.integer(self.depth, value),
+            // Beyond INT64. As a float it is right for FP32, and an error for integers.
+            Err(_) => self.data.float(self.depth, value as f64),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.data.float(self.depth, value);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        if self.depth == MAX_RANK {
+            self.data.fail("is nested too deeply");
+            while elements.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
+        let mut length = 0;
+        while elements
+            .next_element_seed(Element { data: &mut *self.data, depth: self.depth + 1 })?
+            .is_some()
+        {
+            length += 1;
+        }
+        self.data.array(self.depth, length);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Data {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn nested_and_flat_data_hold_the_same_numbers() {
+        for json in ["[[1, 2, 3], [4, 5, 6]]", "[1,2,3,4,5,6]"] {
+            let data = read(json);
+            assert_eq!(data.numbers, Numbers::Integers(vec![1, 2, 3, 4, 5, 6]));
+            assert!(data.fits(&[2, 3]) && data.problem().is_none());
+            assert!(!data.fits(&[2, 4]));
+        }
+        assert!(read("[1,2,3,4,5,6]").fits(&[3, 2]));
+        assert!(!read("[[1,2,3],[4,5,6]]").fits(&[3, 2]));
+        assert!(read("[[[1],[2]]]").fits(&[1, 2, 1]));
+        assert!(!read("[[[1],[2]]]").fits(&[1, 2]));
+        assert!(read("[]").fits(&[0, 3]));
+        assert!(read("[[],[]]").fits(&[2, 0]));
+    }
+
+    #[test]
+    fn one_float_makes_all_of_them_floats() {
+        assert_eq!(read("[1, 2.5, -3]").numbers, Numbers::Floats(vec![1.0, 2.5, -3.0]));
+        let beyond = read("[9223372036854775808]");
+        assert_eq!(beyond.numbers, Numbers::Floats(vec![9_223_372_036_854_775_808.0]));
+        assert_eq!(read("[-9223372036854775808]").numbers, Numbers::Integers(vec![i64::MIN]));
+    }
+
+    #[test]
+    fn nesting_that_is_no_tensor_is_named() {
+        for (json, word) in [
+            ("[[1,2],[3]]", "ragged"),
+            ("[1,[2]]", "depths"),
+            ("3", ""),
+            ("[[[[[[[[[1]]]]]]]]]", "deeply"),
+        ] {
+            let data = read(json);
+            let fits = data.problem().is_none() && data.fits(&[1]);
+            assert_eq!(data.problem().is_some(), !word.is_empty(), "{json}");
+            assert!(data.problem().unwrap_or_default().contains(word), "{json}");
+            assert_eq!(fits, word.is_empty(), "{json}");
+        }
+        for json in ["[\"a\"]", "[null]", "{}", "[true]", "[NaN]", "[1e999]", "[1,"] {
+            assert!(serde_json::from_str::<Data>(json).is_err(), "{json}");
+        }
+    }
+}

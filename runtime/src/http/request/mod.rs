@@ -1,0 +1,88 @@
+//! From the bytes of an inference request to a batch.
+//!
+//! 1. **Document.** The JSON part is read in one pass by typed visitors, with no tree of values:
+//!    numbers go straight into the tensor that they belong to.
+//! 2. **Tensors.** Binary data behind the JSON part is cut at the sizes that the document states.
+//! 3. **Batch.** Names, datatypes and shapes are compared with the model, and the batch's own
+//!    constructor proves the rest.
+//!
+//! # Inputs
+//!
+//! | Name | Datatype | Shape | |
+//! |---|---|---|---|
+//! | `dense` | FP32 | `[n, D]` | |
+//! | `sparse` | INT64 | `[n, F]` | one id per feature |
+//!
+//! or, for any number of ids per feature, with `dense` as before:
+//!
+//! | Name | Datatype | Shape | |
+//! |---|---|---|---|
+//! | `sparse` | INT64 | `[total]` | ids, sample by sample and within it feature by feature |
+//! | `sparse_lengths` | INT32 or INT64 | `[n, F]` | number of ids of every bag |
+//! | `sparse_weights` | FP32 | `[total]` | optional, one weight per id |
+
+mod assemble;
+mod data;
+mod document;
+mod parameters;
+
+use std::time::Duration;
+
+use mprec_representations::Batch;
+
+pub(crate) use self::assemble::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
+use self::document::Document;
+use super::error::ApiError;
+use crate::service::Model;
+
+/// A parsed request.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) batch: Batch,
+    /// The smallest time budget that the parameters name.
+    pub(super) budget: Option<Duration>,
+    pub(super) min_quality: Option<f64>,
+    pub(super) priority: u32,
+    pub(super) reply: ReplyForm,
+}
+
+/// What the client wants the reply to look like.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ReplyForm {
+    /// Echoed; an empty one counts as none.
+    pub(super) id: Option<String>,
+    /// Whether the scores are sent as raw little-endian floats behind the JSON part.
+    pub(super) binary: bool,
+}
+
+/// Parses a request to `model`. `json_bytes` is the length of the JSON part, where a header gave
+/// it; otherwise the whole body is JSON.
+///
+/// # Errors
+///
+/// [`ApiError`] for whatever the bytes get wrong; no bytes make this panic.
+pub(super) fn parse(
+    model: &Model,
+    body: &[u8],
+    json_bytes: Option<usize>,
+) -> Result<Parsed, ApiError> {
+    let (json, binary) = match json_bytes {
+        None => (body, &[][..]),
+        Some(0) => {
+            return Err(ApiError::BadHeader {
+                name: HEADER_LENGTH,
+                problem: "is 0, which is for models of a single input",
+            });
+        }
+        Some(length) => body.split_at_checked(length).ok_or(ApiError::BadHeader {
+            name: HEADER_LENGTH,
+            problem: "is larger than the body",
+        })?,
+    };
+    let document: Document = serde_json::from_slice(json)
+        .map_err(|error| ApiError::BadJson { message: error.to_string() })?;
+    document.assemble(model, binary)
+}
+
+/// Length of the JSON part of a body that carries binary tensors, in requests and replies.
+pub(crate) const HEADER_LENGTH: &str = "inference-header-content-length";

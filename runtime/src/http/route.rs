@@ -1,0 +1,142 @@
+//! From a URL's path to what it names.
+
+use std::borrow::Cow;
+
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Server,
+    Live,
+    Ready,
+    Metrics,
+    Model(ModelRef<'a>),
+    ModelReady(ModelRef<'a>),
+    Infer(ModelRef<'a>),
+}
+
+/// A model, and a version if the URL has one. Both are compared with what the service holds and
+/// used for nothing else, so that no spelling can reach a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ModelRef<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) version: Option<Cow<'a, str>>,
+}
+
+impl<'a> Route<'a> {
+    /// The route of a path such as `/v2/models/ctr/infer`.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let mut parts = path.strip_prefix('/')?.split('/');
+        match parts.next()? {
+            "metrics" => return parts.next().is_none().then_some(Self::Metrics),
+            "v2" => {}
+            _ => return None,
+        }
+        let rest: Vec<&str> = parts.take(6).collect();
+        match rest.as_slice() {
+            [] => Some(Self::Server),
+            ["health", "live"] => Some(Self::Live),
+            ["health", "ready"] => Some(Self::Ready),
+            ["models", name, "versions", version, rest @ ..] => Self::of_model(
+                ModelRef { name: decode(name)?, version: Some(decode(version)?) },
+                rest,
+            ),
+            ["models", name, rest @ ..] => {
+                Self::of_model(ModelRef { name: decode(name)?, version: None }, rest)
+            }
+            _ => None,
+        }
+    }
+
+    fn of_model(model: ModelRef<'a>, rest: &[&str]) -> Option<Self> {
+        match rest {
+            [] => Some(Self::Model(model)),
+            ["ready"] => Some(Self::ModelReady(model)),
+            ["infer"] => Some(Self::Infer(model)),
+            _ => None,
+        }
+    }
+
+    /// The verbs that the route takes, as the `Allow` header has them.
+    pub(super) fn verbs(&self) -> &'static str {
+        match self {
+            Self::Infer(_) => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// Undoes percent-encoding; `None` for a wrong escape, for text that is not UTF-8, and for an
+/// empty name.
+fn decode(part: &str) -> Option<Cow<'_, str>> {
+    if part.is_empty() {
+        return None;
+    }
+    if !part.contains('%') {
+        return Some(Cow::Borrowed(part));
+    }
+    let mut bytes = part.bytes();
+    let mut decoded = Vec::with_capacity(part.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn model(name: &'static str, version: Option<&'static str>) -> ModelRef<'static> {
+        ModelRef { name: name.into(), version: version.map(Into::into) }
+    }
+
+    #[test]
+    fn every_url_has_its_route() {
+        for (path, route) in [
+            ("/v2", Some(Route::Server)),
+            ("/v2/health/live", Some(Route::Live)),
+            ("/v2/health/ready", Some(Route::Ready)),
+            ("/metrics", Some(Route::Metrics)),
+            ("/v2/models/ctr", Some(Route::Model(model("ctr", None)))),
+            ("/v2/models/a%20b%2Fc", Some(Route::Model(model("a b/c", None)))),
+            ("/v2/models/ctr/versions/3", Some(Route::Model(model("ctr", Some("3"))))),
+            ("/v2/models/ctr/ready", Some(Route::ModelReady(model("ctr", None)))),
+            ("/v2/models/ctr/infer", Some(Route::Infer(model("ctr", None)))),
+            ("/v2/models/ctr/versions/3/infer", Some(Route::Infer(model("ctr", Some("3"))))),
+            // A model may be called `versions`.
+            ("/v2/models/versions/infer", Some(Route::Infer(model("versions", None)))),
+            ("", None),
+            ("/", None),
+            ("/v2/", None),
+            ("/v2/models", None),
+            ("/v2/models/", None),
+            ("/v2/models//infer", None),
+            ("/v2/models/ctr/", None),
+            ("/v2/models/ctr/infer/", None),
+            ("/v2/models/ctr/versions//infer", None),
+            ("/v2/models/%zz", None),
+            ("/v2/models/%f", None),
+            ("/v2/models/%ff", None),
+            ("/v2/models/ctr/versions/3/infer/x/y/z", None),
+            ("/metrics/x", None),
+            ("/v3", None),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_has_a_route_or_none(path in "(/v2|/v2/models)?[/%a-f0-9.é]{0,24}") {
+            let _ = Route::of(&path);
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Every metric of the server: names, units, labels and buckets are all in this file.
+//!
+//! Names start with `mprec_`, durations are in seconds, counters end in `_total`, and labels come
+//! from small closed sets: `path` from the paths given at start, `code` and `reason` from enums.
+//! Latency is kept in histograms with an edge exactly at the SLA, so that the share in time is
+//! `bucket{le="<SLA>"} / count`, also summed over replicas.
+//!
+//! Who records what, so that nothing is counted twice:
+//!
+//! | Who | Calls |
+//! |---|---|
+//! | a protocol, once for every query it submitted | [`Metrics::record_answer`], [`Metrics::record_refusal`] or [`Metrics::record_cancelled`] |
+//! | a protocol, for every request | [`Metrics::record_request`], [`Metrics::requests_in_flight`] |
+//! | the engine, for every batch | [`PathMetrics::record_batch`] |
+//! | the engine, on change | [`PathMetrics::up`], [`PathMetrics::queued_samples`] |
+
+mod instrument;
+
+use std::time::Duration;
+
+use self::instrument::Page;
+pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Sum};
+use crate::{
+    http::ErrorCode,
+    service::{Answer, Refusal},
+};
+
+/// Upper edges of duration buckets, in seconds; the SLAs are added to them.
+const DURATION_EDGES: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+/// Upper edges of the sizes of batches.
+const SAMPLE_EDGES: &[f64] =
+    &[1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+/// Upper edges of observed over predicted service time.
+const RATIO_EDGES: &[f64] = &[0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
+/// The label of a path that was not announced at start.
+const OTHER_PATH: &str = "other";
+
+/// How a request ended: with an answer, or with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// It was answered.
+    Answered,
+    /// An error was sent.
+    Error(ErrorCode),
+    /// The client went away before there was anything to send.
+    Cancelled,
+}
+
+impl Label for RequestEnd {
+    const NAMES: &'static [&'static str] = &{
+        let mut names = [""; ErrorCode::NAMES.len() + 2];
+        names[0] = "ok";
+        names[1] = "cancelled";
+        let mut at = 0;
+        while at < ErrorCode::NAMES.len() {
+            names[at + 2] = ErrorCode::NAMES[at];
+            at += 1;
+        }
+        names
+    };
+
+    fn index(self) -> usize {
+        match self {
+            Self::Answered => 0,
+            Self::Cancelled => 1,
+            Self::Error(code) => code.index() + 2,
+        }
+    }
+}
+
+/// The kinds of [`Refusal`], as a label.
+#[derive(Debug, Clone, Copy)]
+struct Reason(usize);
+
+impl Label for Reason {
+    const NAMES: &'static [&'static str] =
+        &["overloaded", "quality", "deadline_passed", "unavailable", "failed"];
+
+    fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl From<&Refusal> for Reason {
+    fn from(refusal: &Refusal) -> Self {
+        Self(match refusal {
+            Refusal::Overloaded { .. } => 0,
+            Refusal::Quality { .. } => 1,
+            Refusal::DeadlinePassed { .. } => 2,
+            Refusal::Unavailable { .. } => 3,
+            Refusal::Failed { .. } => 4,
+        })
+    }
+}
+
+/// All metrics of one server; see the [module](self).
+#[derive(Debug)]
+pub struct Metrics {
+    version: String,
+    requests: CounterBy<RequestEnd>,
+    request_seconds: Histogram,
+    /// Infer requests that have arrived and have no response yet.
+    pub requests_in_flight: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections turned away because too many were open.
+    pub connections_refused: Counter,
+    /// Ids outside their vocabulary that the schema's rule replaced.
+    pub unknown_ids: Counter,
+    refused: CounterBy<Reason>,
+    cancelled: Counter,
+    paths: Vec<PathMetrics>,
+}
+
+/// The metrics of one path.
+#[derive(Debug)]
+pub struct PathMetrics {
+    name: String,
+    latency: Histogram,
+    queue: Histogram,
+    compute: Histogram,
+    in_time: Counter,
+    late: Counter,
+    downgraded: Counter,
+    samples: Counter,
+    samples_in_time: Counter,
+    correct_in_time: Sum,
+    batch_samples: Histogram,
+    batch_seconds: Histogram,
+    batch_ratio: Histogram,
+    /// 1 while the path can be given work, else 0.
+    pub up: Gauge,
+    /// Samples waiting in the path's queue.
+    pub queued_samples: Gauge,
+}
+
+impl Metrics {
+    /// Metrics of a server of this version, with these paths and an edge at each of these SLAs.
+    pub fn new(version: &str, paths: &[&str], slas: &[Duration]) -> Self {
+        let mut edges = DURATION_EDGES.to_vec();
+        edges.extend(slas.iter().map(Duration::as_secs_f64));
+        Self {
+            version: version.to_owned(),
+            requests: CounterBy::default(),
+            request_seconds: Histogram::new(&edges),
+            requests_in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            unknown_ids: Counter::default(),
+            refused: CounterBy::default(),
+            cancelled: Counter::default(),
+            paths: paths
+                .iter()
+                .chain([&OTHER_PATH])
+                .map(|name| PathMetrics::new(name, &edges))
+                .collect(),
+        }
+    }
+
+    /// The metrics of `path`; a path that was not announced shares the label `other`.
+    pub fn path(&self, path: &str) -> &PathMetrics {
+        let found = self.paths.iter().find(|metrics| metrics.name == path);
+        found.or(self.paths.last()).expect("`new` always adds the path `other`")
+    }
+
+    /// A request to score has ended, `duration` after it arrived.
+    pub fn record_request(&self, end: RequestEnd, duration: Duration) {
+        self.requests.of(end).add_one();
+        self.request_seconds.observe_duration(duration);
+    }
+
+    /// A query of `samples` samples was answered, `latency` after its arrival.
+    pub fn record_answer(&self, answer: &Answer, samples: usize, latency: Duration, in_time: bool) {
+        let path = self.path(&answer.path);
+        path.latency.observe_duration(latency);
+        path.queue.observe_duration(answer.queue);
+        path.compute.observe_duration(answer.compute);
+        path.samples.add(samples as u64);
+        if in_time {
+            path.in_time.add_one();
+            path.samples_in_time.add(samples as u64);
+            path.correct_in_time.add(samples as f64 * answer.quality);
+        } else {
+            path.late.add_one();
+        }
+        if answer.downgraded {
+            path.downgraded.add_one();
+        }
+    }
+
+    /// A query was refused, at once or after waiting.
+    pub fn record_refusal(&self, refusal: &Refusal) {
+        self.refused.of(refusal.into()).add_one();
+    }
+
+    /// The client of a query left before its outcome.
+    pub fn record_cancelled(&self) {
+        self.cancelled.add_one();
+    }
+
+    /// The Prometheus text of everything.
+    pub fn render(&self) -> String {
+        let mut page = Page::default();
+        page.start("mprec_build_info", "gauge", "The version that runs; always 1.");
+        page.value("mprec_build_info", &[("version", &self.version)], 1);
+        page.start("mprec_requests_total", "counter", "Requests to score, by how they ended.");
+        page.counter_by("mprec_requests_total", "code", &self.requests);
+        page.start(
+            "mprec_request_duration_seconds",
+            "histogram",
+            "From the arrival of a request's head to its response, whatever it says.",
+        );
+        page.histogram("mprec_request_duration_seconds", &[], &self.request_seconds);
+        let gauges = [
+            (
+                "mprec_requests_in_flight",
+                "Requests to score that wait for a response.",
+                &self.requests_in_flight,
+            ),
+            ("mprec_connections", "Open connections.", &self.connections),
+        ];
+        for (name, help, gauge) in gauges {
+            page.start(name, "gauge", help);
+            page.value(name, &[], gauge.get());
+        }
+        let counters = [
+            (
+                "mprec_connections_refused_total",
+                "Connections turned away because too many were open.",
+                &self.connections_refused,
+            ),
+            (
+                "mprec_unknown_ids_total",
+                "Ids outside their vocabulary, replaced by the schema's rule.",
+                &self.unknown_ids,
+            ),
+            (
+                "mprec_queries_cancelled_total",
+                "Queries whose client left before the outcome.",
+                &self.cancelled,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            page.start(name, "counter", help);
+            page.value(name, &[], counter.get());
+        }
+        page.start("mprec_queries_refused_total", "counter", "Queries refused, by reason.");
+        page.counter_by("mprec_queries_refused_total", "reason", &self.refused);
+        self.render_paths(&mut page);
+        page.finish()
+    }
+
+    fn render_paths(&self, page: &mut Page) {
+        type Part<T> = fn(&PathMetrics) -> &T;
+        let histograms: [(&str, &str, Part<Histogram>); 6] = [
+            (
+                "mprec_query_latency_seconds",
+                "From the arrival of a query to its answer, by the path that answered.",
+                |path| &path.latency,
+            ),
+            (
+                "mprec_query_queue_seconds",
+                "From the arrival of a query to the start of its batch.",
+                |path| &path.queue,
+            ),
+            ("mprec_query_compute_seconds", "The time of a query's batch on its worker.", |path| {
+                &path.compute
+            }),
+            ("mprec_batch_samples", "Samples per batch run.", |path| &path.batch_samples),
+            ("mprec_batch_seconds", "The time of a batch on its worker.", |path| {
+                &path.batch_seconds
+            }),
+            (
+                "mprec_batch_observed_over_predicted_ratio",
+                "Observed over predicted time of a batch; above 1 it was slower than predicted.",
+                |path| &path.batch_ratio,
+            ),
+        ];
+        for (name, help, part) in histograms {
+            page.start(name, "histogram", help);
+            for path in &self.paths {
+                page.histogram(name, &[("path", &path.name)], part(path));
+            }
+        }
+        page.start("mprec_queries_answered_total", "counter", "Queries answered, by timing.");
+        for path in &self.paths {
+            for (timing, counter) in [("in_time", &path.in_time), ("late", &path.late)] {
+                let labels = [("path", path.name.as_str()), ("timing", timing)];
+                page.value("mprec_queries_answered_total", &labels, counter.get());
+            }
+        }
+        let counters: [(&str, &str, Part<Counter>); 3] = [
+            (
+                "mprec_queries_downgraded_total",
+                "Queries for which a better path was passed over because it would have been late.",
+                |path| &path.downgraded,
+            ),
+            ("mprec_samples_total", "Samples scored.", |path| &path.samples),
+            (
+                "mprec_samples_in_time_total",
+                "Samples scored within their query's deadline.",
+                |path| &path.samples_in_time,
+            ),
+        ];
+        for (name, help, part) in counters {
+            page.start(name, "counter", help);
+            for path in &self.paths {
+                page.value(name, &[("path", &path.name)], part(path).get());
+            }
+        }
+        let name = "mprec_correct_in_time_total";
+        page.start(name, "counter", "Expected correct predictions among the samples in time.");
+        for path in &self.paths {
+            page.value(name, &[("path", &path.name)], path.correct_in_time.get());
+        }
+        let gauges: [(&str, &str, Part<Gauge>); 2] = [
+            ("mprec_path_up", "1 while the path can be given work.", |path| &path.up),
+            ("mprec_path_queued_samples", "Samples that wait in the path's queue.", |path| {
+                &path.queued_samples
+            }),
+        ];
+        for (name, help, part) in gauges {
+            page.start(name, "gauge", help);
+            for path in &self.paths {
+                page.value(name, &[("path", &path.name)], part(path).get());
+            }
+        }
+    }
+}
+
+impl PathMetrics {
+    fn new(name: &str, edges: &[f64]) -> Self {
+        Self {
+            name: name.to_owned(),
+            latency: Histogram::new(edges),
+            queue: Histogram::new(edges),
+            compute: Histogram::new(edges),
+            in_time: Counter::default(),
+            late: Counter::default(),
+            downgraded: Counter::default(),
+            samples: Counter::default(),
+            samples_in_time: Counter::default(),
+            correct_in_time: Sum::default(),
+            batch_samples: Histogram::new(SAMPLE_EDGES),
+            batch_seconds: Histogram::new(edges),
+            batch_ratio: Histogram::new(RATIO_EDGES),
+            up: Gauge::default(),
+            queued_samples: Gauge::default(),
+        }
+    }
+
+    /// A batch of `samples` samples ran for `observed`; before, `predicted` was expected.
+    pub fn record_batch(&self, samples: usize, predicted: Duration, observed: Duration) {
+        self.batch_samples.observe(samples as f64);
+        self.batch_seconds.observe_duration(observed);
+        if !predicted.is_zero() {
+            self.batch_ratio.observe(observed.as_secs_f64() / predicted.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn answer(path: &str) -> Answer {
+        Answer {
+            scores: vec![0.5; 4],
+            path: path.into(),
+            variant: "table".into(),
+            version: Arc::from("1"),
+            quality: 0.75,
+            downgraded: true,
+            queue: Duration::from_micros(300),
+            compute: Duration::from_millis(3),
+            batch_samples: 4,
+        }
+    }
+
+    #[test]
+    fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
+        let sla = Duration::from_millis(17);
+        let metrics = Metrics::new("0.1.0", &["table@cpu"], &[sla]);
+        metrics.record_answer(&answer("table@cpu"), 4, sla, true);
+        metrics.record_answer(&answer("table@cpu"), 4, sla * 2, false);
+        metrics.record_answer(&answer("dhe@moon"), 4, sla, true);
+        metrics.record_refusal(&Refusal::Unavailable { reason: "stopping" });
+        metrics.record_request(RequestEnd::Error(ErrorCode::BadJson), sla);
+        metrics.path("table@cpu").record_batch(4, sla, sla * 2);
+        let page = metrics.render();
+        for line in [
+            "mprec_build_info{version=\"0.1.0\"} 1",
+            "mprec_query_latency_seconds_bucket{path=\"table@cpu\",le=\"0.017\"} 1",
+            "mprec_query_latency_seconds_count{path=\"table@cpu\"} 2",
+            "mprec_queries_answered_total{path=\"table@cpu\",timing=\"late\"} 1",
+            "mprec_queries_answered_total{path=\"other\",timing=\"in_time\"} 1",
+            "mprec_correct_in_time_total{path=\"table@cpu\"} 3",
+            "mprec_queries_refused_total{reason=\"unavailable\"} 1",
+            "mprec_requests_total{code=\"bad_json\"} 1",
+            "mprec_batch_observed_over_predicted_ratio_bucket{path=\"table@cpu\",le=\"2\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_announced_once_and_is_named_by_the_rules() {
+        let page = Metrics::new("0", &["a@b"], &[]).render();
+        let mut names = std::collections::BTreeSet::new();
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert!(name.starts_with("mprec_") && names.insert(name), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        }
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .unwrap_or(name);
+            assert!(names.contains(base) || names.contains(name), "{name} has no type");
+            let value = line.rsplit_once(' ').unwrap().1;
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+}
