@@ -1,0 +1,153 @@
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../mprec.example.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    ConfigFile::parse(text, Path::new("mprec.toml"))?.check()
+}
+
+fn refusal(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+/// The least that can be served, and `more`.
+fn with(more: &str) -> String {
+    let base = "model.bundle = \"m\"\nserving.paths = [\"table@cpu\", \"dhe@cpu\"]\n";
+    format!("{base}{more}")
+}
+
+/// The example with every key that it shows commented out put in force.
+fn uncommented() -> String {
+    let is_key = |line: &str| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        line.starts_with("[quality")
+            || (line.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let lines = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if is_key(rest) => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn missing(at: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Null => found.push(at.to_owned()),
+        Value::Object(fields) => {
+            assert!(!fields.is_empty(), "`{at}` shows no entry");
+            fields.iter().for_each(|(key, value)| missing(&format!("{at}.{key}"), value, found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let text = uncommented();
+    let file = ConfigFile::parse(&text, Path::new("mprec.example.toml")).unwrap();
+    let mut absent = Vec::new();
+    missing("", &serde_json::to_value(&file).unwrap(), &mut absent);
+    assert!(absent.is_empty(), "not in the example: {absent:?}");
+    let config = file.check().unwrap();
+    assert_eq!(config.quality()["hybrid@cpu"].accuracy, 0.7898);
+    assert_eq!(config.serving().workers, Some(2));
+}
+
+#[test]
+fn the_example_states_the_defaults() {
+    let example = parse(EXAMPLE).unwrap();
+    let least = "model.bundle = \"model\"\nserving.paths = [\"table@cpu\", \"hybrid@cpu\"]";
+    assert_eq!(example, parse(least).unwrap());
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_line() {
+    let message = refusal(&with("[constraints]\nsla_s = 1\n"));
+    assert!(
+        message.starts_with("in config `mprec.toml`, line 4: unknown field `sla_s`"),
+        "{message}"
+    );
+    assert!(message.contains("sla_ms"), "{message}");
+    let message = refusal(&with("[constraints]\nsla_ms = \"10\"\n"));
+    assert!(message.contains("line 4") && message.contains("invalid type"), "{message}");
+    assert!(refusal(&with("[sla]\nms = 10")).contains("unknown field `sla`"));
+}
+
+#[test]
+fn a_refusal_names_the_key_and_says_what_to_write() {
+    let cases = [
+        ("", "`model.bundle` is missing; write for example `bundle = \"model\"`"),
+        (
+            "model.bundle = \"m\"",
+            "`serving.paths` is missing; write for example `paths = [\"table@cpu\"]`",
+        ),
+        (&with("constraints.sla_ms = 0.0"), "`constraints.sla_ms` is 0; it must be 0.1 to 3600000"),
+        (
+            &with("constraints.sla_ms = nan"),
+            "`constraints.sla_ms` is NaN; it must be 0.1 to 3600000",
+        ),
+        (
+            &with("constraints.min_quality = 79.0"),
+            "`constraints.min_quality` is 79; it must be 0 to 1",
+        ),
+        (&with("serving.workers = 0"), "`serving.workers` is 0; it must be 1 to 256"),
+        (
+            &with("server.listen = \"8000\""),
+            "`server.listen` is \"8000\"; write address and port, for example \"127.0.0.1:8000\"",
+        ),
+        (
+            &with("objective.policy = \"static:hash@cpu\""),
+            "`objective.policy` is \"static:hash@cpu\"; `serving.paths` has table@cpu, dhe@cpu",
+        ),
+        (
+            &with("quality.hash = { accuracy = 0.7, source = \"us\" }"),
+            "`quality` is \"hash\"; `serving.paths` has table@cpu, dhe@cpu",
+        ),
+        (
+            &with("quality.dhe = { accuracy = 0.7, source = \" \" }"),
+            "`quality.\"dhe\".source` is \" \"; say where the accuracy comes from, in at most 200 characters",
+        ),
+        (&with("model.name = \"a/b\""), "`model.name` is \"a/b\"; use 1 to 128 of `a-z 0-9 _ . -`"),
+        (
+            &with("queue.max_samples = 100"),
+            "`queue.max_samples` is 100; let it hold at least one request of `server.max_samples` = 4096",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected);
+    }
+    assert!(refusal(&with("objective.policy = \"best\"")).contains("there is no policy `best`"));
+    let twice = "model.bundle = \"m\"\nserving.paths = [\"a@cpu\", \"a@cpu\"]";
+    assert_eq!(refusal(twice), "`serving.paths` is \"a@cpu\" twice; name each path once");
+    for path in ["", "@", "table", "table@", "@cpu", "table@abacus"] {
+        let message = refusal(&format!("model.bundle = \"m\"\nserving.paths = [{path:?}]"));
+        assert!(message.starts_with(&format!("`serving.paths` is {path:?}; ")), "{message}");
+    }
+}
+
+#[test]
+fn flags_are_checked_like_keys() {
+    let mut file = ConfigFile::parse(&with(""), Path::new("mprec.toml")).unwrap();
+    file.constraints.sla_ms = Some(25.0);
+    assert_eq!(file.clone().check().unwrap().constraints().sla, Duration::from_millis(25));
+    file.constraints.sla_ms = Some(-1.0);
+    assert!(file.check().is_err());
+}
+
+#[test]
+fn names_of_files_are_taken_from_the_folder_of_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mprec.toml");
+    std::fs::write(&path, with("profile.file = \"/etc/profile.json\"")).unwrap();
+    let config = ConfigFile::read(&path).unwrap().check().unwrap();
+    assert_eq!(config.model().bundle, folder.path().join("m"));
+    assert_eq!(config.profile().file.as_deref(), Some(Path::new("/etc/profile.json")));
+    let absent = ConfigFile::read(&folder.path().join("absent.toml")).unwrap_err();
+    assert!(absent.to_string().ends_with("absent.toml`"), "{absent}");
+    std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
+    assert!(matches!(ConfigFile::read(&path), Err(ConfigError::TooLarge { .. })));
+}

@@ -1,0 +1,121 @@
+//! What the engine counts.
+
+use mprec_router::{Health, PathId, Promises};
+
+use super::shared::Shared;
+use crate::service::Refusal;
+
+/// Counters since the start and gauges of one moment, for metrics and reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineStats {
+    /// Queries that wait.
+    pub queued: usize,
+    /// Samples that wait.
+    pub queued_samples: usize,
+    /// Queries refused on arrival because no path could answer in time or a queue was full.
+    pub refused_overload: u64,
+    /// Queries refused on arrival because no path that is up has the quality they demand.
+    pub refused_quality: u64,
+    /// Queries refused on arrival because the engine was stopping or no path was up.
+    pub refused_unavailable: u64,
+    /// Queries that arrived after their deadline.
+    pub refused_late: u64,
+    /// How well predicted finish times were kept.
+    pub promises: Promises,
+    /// Every path, in the order of the profiles.
+    pub paths: Vec<PathStats>,
+}
+
+/// One path's part of [`EngineStats`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathStats {
+    /// Its name: `table@cpu`.
+    pub name: String,
+    /// Whether it takes queries.
+    pub is_up: bool,
+    /// Queries that wait for it.
+    pub queued: usize,
+    /// Recent service time over the profile's, for a batch of the path's largest size.
+    pub correction: f64,
+    /// Share of its batches that took no longer than predicted with margin.
+    pub coverage: f64,
+    /// What it did so far.
+    pub counts: PathCounts,
+}
+
+/// What became of the queries of one path. Every query taken is in exactly one of `answered`,
+/// `expired`, `abandoned` and `failed`, or waits or runs, or was refused when the engine stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathCounts {
+    /// Queries answered with scores (or, where the model overflows, with the error that says so).
+    pub answered: u64,
+    /// Of those, answered after their deadline.
+    pub late: u64,
+    /// Of those answered, ones that a better path was passed over for.
+    pub downgraded: u64,
+    /// Samples of the queries answered.
+    pub samples: u64,
+    /// Samples of the queries answered in time.
+    pub samples_in_time: u64,
+    /// Queries whose deadline passed in the queue.
+    pub expired: u64,
+    /// Queries whose client went away before they ran.
+    pub abandoned: u64,
+    /// Queries answered as failed.
+    pub failed: u64,
+    /// Queries that another path took over when this one went down; they count there.
+    pub rerouted: u64,
+    /// Batches run.
+    pub batches: u64,
+    /// Samples of the batches run.
+    pub batch_samples: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) paths: Vec<PathCounts>,
+    pub(super) refused_overload: u64,
+    pub(super) refused_quality: u64,
+    pub(super) refused_unavailable: u64,
+    pub(super) refused_late: u64,
+}
+
+impl Counts {
+    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        match refusal {
+            Refusal::Overloaded { .. } => self.refused_overload += 1,
+            Refusal::Quality { .. } => self.refused_quality += 1,
+            _ => self.refused_unavailable += 1,
+        }
+    }
+}
+
+impl EngineStats {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let mut state = shared.state();
+        state.forget_gone(&shared.gone);
+        let (queued, queued_samples) = state.waiting();
+        let router = state.router.state();
+        let path = |id: PathId| {
+            let path = router.path(id);
+            PathStats {
+                name: router.profiles().path(id).name.clone(),
+                is_up: path.health == Health::Up,
+                queued: path.queue.len(),
+                correction: path.correction.factor(router.max_batch(id)),
+                coverage: path.correction.coverage(),
+                counts: state.counts.paths[usize::from(id.0)],
+            }
+        };
+        Self {
+            queued,
+            queued_samples,
+            refused_overload: state.counts.refused_overload,
+            refused_quality: state.counts.refused_quality,
+            refused_unavailable: state.counts.refused_unavailable,
+            refused_late: state.counts.refused_late,
+            promises: router.promises(),
+            paths: router.profiles().ids().map(path).collect(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine on executables whose behaviour the tests choose. Bounds on time are generous: what
+//! must happen is tested, how fast is not.
+
+mod failure;
+mod fake;
+mod lifecycle;
+mod queueing;
+mod stress;
