@@ -158,21 +158,22 @@ impl Dataset {
             return Err(self.no_such_rows(row..row.saturating_add(1)));
         }
         let width = self.shape.dense_width();
+        let features = self.shape.features();
         let mut dense = Vec::with_capacity(rows.len() * width);
-        let mut ids = Vec::with_capacity(rows.len() * self.shape.features());
+        let mut ids = vec![0_i64; rows.len() * features];
         let mut labels = Vec::with_capacity(if self.is_labelled() { rows.len() } else { 0 });
-        for &row in rows {
+        // Row by row, so that the misses of a row's columns, which are far apart, overlap.
+        for (sample, &row) in rows.iter().enumerate() {
             let (shard, at) = (&self.shards[row / self.shard_rows], row % self.shard_rows);
             dense.extend_from_slice(&shard.dense()[at * width..][..width]);
+            let column_starts = (at..).step_by(shard.rows());
+            let from = shard.all_ids();
+            for (to, place) in ids[sample..].iter_mut().step_by(rows.len()).zip(column_starts) {
+                *to = from[place].into();
+            }
             if self.is_labelled() {
                 labels.push(f32::from(shard.labels()[at]));
             }
-        }
-        for feature in 0..self.shape.features() {
-            ids.extend(rows.iter().map(|&row| {
-                let (shard, at) = (&self.shards[row / self.shard_rows], row % self.shard_rows);
-                i64::from(shard.ids(feature)[at])
-            }));
         }
         self.checked(dense, &ids, labels, rows.first().copied().unwrap_or(0))
     }
@@ -258,10 +259,8 @@ impl Dataset {
             let file = self.folder.join(shard_file(row / self.shard_rows));
             damaged(&file, format!("it or a shard after it holds {what}"))
         };
-        let batch = self
-            .shape
-            .from_columns(dense, ids)
-            .map_err(|error| damage(&error.to_string()))?;
+        let batch =
+            self.shape.from_columns(dense, ids).map_err(|error| damage(&error.to_string()))?;
         if batch.unknown_ids() > 0 {
             return Err(damage("an id that is not below its feature's cardinality"));
         }

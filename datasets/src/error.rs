@@ -165,7 +165,9 @@ pub enum PrepareError {
         labelled: bool,
     },
     /// More malformed lines than the limit lets pass.
-    #[error("{malformed} of {lines} lines are malformed, more than the limit of {limit}; the first is {first}")]
+    #[error(
+        "{malformed} of {lines} lines are malformed, more than the limit of {limit}; the first is {first}"
+    )]
     TooManyMalformed {
         /// Malformed lines so far.
         malformed: u64,

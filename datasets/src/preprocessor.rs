@@ -1,10 +1,6 @@
 //! Raw rows encoded as those of a prepared folder were: what serving does with them.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use mprec_representations::{BatchShape, Schema};
 

@@ -110,8 +110,12 @@ fn feature_access(
     rows: u64,
     batches: Vec<BatchAccess>,
 ) -> FeatureAccess {
-    let mut sorted: Vec<_> =
-        counts.iter().zip(0_u32..).filter(|(count, _)| **count > 0).map(|(c, id)| (id, *c)).collect();
+    let mut sorted: Vec<_> = counts
+        .iter()
+        .zip(0_u32..)
+        .filter(|(count, _)| **count > 0)
+        .map(|(c, id)| (id, *c))
+        .collect();
     sorted.sort_by_key(|&(id, count)| (std::cmp::Reverse(count), id));
     let share = |count: u64| if rows == 0 { 0.0 } else { count as f64 / rows as f64 };
     let distinct = sorted.len() as u64;

@@ -26,9 +26,7 @@ use std::{
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-pub use self::manifest::{
-    Coding, FileEntry, Manifest, Preprocessing, ShardEntry, SyntheticOrigin,
-};
+pub use self::manifest::{Coding, FileEntry, Manifest, Preprocessing, ShardEntry, SyntheticOrigin};
 pub use self::split::{Split, Splits};
 pub use self::vocabulary::Vocabulary;
 use crate::error::DatasetError;

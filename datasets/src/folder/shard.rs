@@ -124,10 +124,19 @@ impl Shard {
         bytemuck::cast_slice(&self.map[self.places.dense.clone()])
     }
 
+    /// Rows of this shard.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape.rows
+    }
+
+    /// All ids, `[sparse, rows]`.
+    pub(crate) fn all_ids(&self) -> &[u32] {
+        bytemuck::cast_slice(&self.map[self.places.ids.clone()])
+    }
+
     /// The ids of one feature.
     pub(crate) fn ids(&self, feature: usize) -> &[u32] {
-        let ids: &[u32] = bytemuck::cast_slice(&self.map[self.places.ids.clone()]);
-        &ids[feature * self.shape.rows..][..self.shape.rows]
+        &self.all_ids()[feature * self.shape.rows..][..self.shape.rows]
     }
 
     /// 0 or 1 per row; empty if the data set is unlabelled.

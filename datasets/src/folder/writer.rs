@@ -30,8 +30,7 @@ pub(crate) fn empty_folder(folder: &Path, replace: bool) -> Result<(), PrepareEr
         .map_err(fail);
     let mut names: Vec<_> = names?;
     let ours = |name: &str| {
-        let between =
-            |start: &str, end: &str| name.starts_with(start) && name.ends_with(end);
+        let between = |start: &str, end: &str| name.starts_with(start) && name.ends_with(end);
         name == MANIFEST
             || name == MANIFEST_PART
             || name == VOCABULARY
@@ -215,5 +214,6 @@ pub(crate) fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), P
     text.push(b'\n');
     write_file(folder, MANIFEST_PART, &text)?;
     let file = folder.join(MANIFEST);
-    fs::rename(folder.join(MANIFEST_PART), &file).map_err(|source| PrepareError::Write { file, source })
+    fs::rename(folder.join(MANIFEST_PART), &file)
+        .map_err(|source| PrepareError::Write { file, source })
 }

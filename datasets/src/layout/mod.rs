@@ -10,8 +10,8 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::table::{MAX_TABLE_BYTES, Table};
 pub(crate) use self::resolve::LineFields;
+pub use self::table::{MAX_TABLE_BYTES, Table};
 use crate::error::LayoutError;
 
 /// Most columns that a line may have.
@@ -171,7 +171,10 @@ impl Layout {
             if let Column::Joined { table, .. } = column
                 && !fields.joins.iter().any(|join| join.table == *table)
             {
-                return Err(LayoutError::NoSuchTable { feature: name.clone(), table: table.clone() });
+                return Err(LayoutError::NoSuchTable {
+                    feature: name.clone(),
+                    table: table.clone(),
+                });
             }
         }
         for sparse in &fields.sparse {
@@ -189,7 +192,10 @@ impl Layout {
         for (what, column) in keys.chain(fields.label.as_ref().map(|label| ("label", label))) {
             line(what, column)?;
             if let Column::Joined { table, .. } = column {
-                return Err(LayoutError::NoSuchTable { feature: what.into(), table: table.clone() });
+                return Err(LayoutError::NoSuchTable {
+                    feature: what.into(),
+                    table: table.clone(),
+                });
             }
         }
         Ok(Self(fields))

@@ -11,11 +11,8 @@ impl Layout {
     pub fn open_bandit() -> Self {
         let named = |name: &str| Column::Named(name.into());
         let joined = |name: &str| Column::Joined { table: ITEMS.into(), column: name.into() };
-        let text = |name: &str, column| SparseColumn {
-            name: name.into(),
-            column,
-            kind: SparseKind::Text,
-        };
+        let text =
+            |name: &str, column| SparseColumn { name: name.into(), column, kind: SparseKind::Text };
         let mut sparse = vec![text("item_id", named("item_id"))];
         sparse.push(text("position", named("position")));
         for name in ["user_feature_0", "user_feature_1", "user_feature_2", "user_feature_3"] {
@@ -33,7 +30,8 @@ impl Layout {
             ("item_feature_0", joined("item_feature_0"), DenseKind::Number),
             ("time_of_day", named("timestamp"), DenseKind::DayFraction),
         ];
-        let dense = dense.map(|(name, column, kind)| DenseColumn { name: name.into(), column, kind });
+        let dense =
+            dense.map(|(name, column, kind)| DenseColumn { name: name.into(), column, kind });
         Self::new(Fields {
             name: "open-bandit".into(),
             delimiter: ',',

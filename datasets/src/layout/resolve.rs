@@ -93,8 +93,7 @@ impl LineFields {
                 feature: feature.into(),
                 column: format!("{table}.{column}"),
             };
-            let join =
-                fields.joins.iter().find(|join| join.table == *table).ok_or_else(missing)?;
+            let join = fields.joins.iter().find(|join| join.table == *table).ok_or_else(missing)?;
             let at = given.header().iter().position(|name| name == column).ok_or_else(missing)?;
             joined.push(Joined {
                 table: Arc::clone(given),
@@ -148,7 +147,8 @@ mod tests {
             user_feature_3,click";
         let error = LineFields::resolve(&layout, header, &BTreeMap::new()).unwrap_err();
         assert!(matches!(error, LayoutError::TableNotGiven { .. }), "{error}");
-        let text = b"item_id,item_feature_0,item_feature_1,item_feature_2,item_feature_3\n1,0.5,a,b,c\n";
+        let text =
+            b"item_id,item_feature_0,item_feature_1,item_feature_2,item_feature_3\n1,0.5,a,b,c\n";
         let table = Table::parse("item_context", text.to_vec(), b',', "item_id").unwrap();
         let tables = BTreeMap::from([("item_context".to_owned(), Arc::new(table))]);
         let fields = LineFields::resolve(&layout, header, &tables).unwrap();

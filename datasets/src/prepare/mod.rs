@@ -12,13 +12,17 @@
 //! Memory: some 40 bytes per distinct token of the whole input, one shard, and four runs of text
 //! per thread. Neither rows nor text are held. Disk: the shards and nothing besides.
 
+mod collect;
 mod learn;
 mod options;
+mod plan;
 mod progress;
 mod run;
+mod seal;
 
+pub(crate) use self::options::DEFAULT_SHARD_ROWS;
 pub use self::options::{MalformedLimit, PrepareOptions, Recipe};
 pub use self::progress::{Progress, Stage};
-pub(crate) use self::options::DEFAULT_SHARD_ROWS;
-pub(crate) use self::run::{Unsealed, check_shard_rows, finish, in_pool};
 pub use self::run::{PrepareReport, prepare};
+pub(crate) use self::run::{check_shard_rows, in_pool};
+pub(crate) use self::seal::{Unsealed, finish};

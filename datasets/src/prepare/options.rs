@@ -107,9 +107,8 @@ impl PrepareOptions {
     }
 
     pub(crate) fn check(&self) -> Result<(), PrepareError> {
-        let wrong = |option, value: String, allowed| {
-            Err(PrepareError::Option { option, value, allowed })
-        };
+        let wrong =
+            |option, value: String, allowed| Err(PrepareError::Option { option, value, allowed });
         if self.inputs.is_empty() {
             return wrong("the number of inputs", "0".into(), "at least 1");
         }

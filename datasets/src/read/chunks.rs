@@ -137,10 +137,7 @@ mod tests {
         let got = chunks(b"ab\nlonger than eight\ncd\nef", 8);
         let shape: Vec<_> =
             got.iter().map(|c| (c.first_line, c.overlong, c.text.as_slice())).collect();
-        assert_eq!(
-            shape,
-            [(1, false, &b"ab\n"[..]), (2, true, b""), (3, false, b"cd\nef")]
-        );
+        assert_eq!(shape, [(1, false, &b"ab\n"[..]), (2, true, b""), (3, false, b"cd\nef")]);
         assert!(chunks(b"", 8).is_empty());
     }
 

@@ -184,11 +184,7 @@ pub(crate) fn parse_line<'a>(
     parsed
 }
 
-fn push_row(
-    fields: &LineFields,
-    values: &[&[u8]],
-    rows: &mut ParsedRows,
-) -> Result<(), LineError> {
+fn push_row(fields: &LineFields, values: &[&[u8]], rows: &mut ParsedRows) -> Result<(), LineError> {
     if let Some(at) = fields.label {
         rows.labels.push(match values[at] {
             b"0" => 0,

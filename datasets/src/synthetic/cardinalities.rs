@@ -42,7 +42,10 @@ mod tests {
 
     #[test]
     fn scaling_leaves_small_features_alone() {
-        assert_eq!(scaled_down(&[3, 100, 101, 10_000, 1_000_001], 100.0), [3, 100, 100, 100, 10_001]);
+        assert_eq!(
+            scaled_down(&[3, 100, 101, 10_000, 1_000_001], 100.0),
+            [3, 100, 100, 100, 10_001]
+        );
         assert_eq!(scaled_down(&CRITEO_KAGGLE, 1.0), CRITEO_KAGGLE);
     }
 }

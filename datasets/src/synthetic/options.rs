@@ -73,7 +73,7 @@ impl SyntheticOptions {
             // constant features.
             exponents: (1.05, 1.2),
             click_rate: 0.25,
-            signal: 1.3,
+            signal: 1.75,
             train_fraction: 0.8,
             shard_rows: DEFAULT_SHARD_ROWS,
             threads: None,
@@ -83,9 +83,8 @@ impl SyntheticOptions {
     }
 
     pub(crate) fn check(&self) -> Result<(), PrepareError> {
-        let wrong = |option, value: String, allowed| {
-            Err(PrepareError::Option { option, value, allowed })
-        };
+        let wrong =
+            |option, value: String, allowed| Err(PrepareError::Option { option, value, allowed });
         if check_name(&self.name).is_err() {
             return wrong("the name", format!("{:?}", self.name), "1 to 200 printable characters");
         }

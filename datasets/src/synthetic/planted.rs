@@ -36,8 +36,10 @@ pub(super) struct Planted {
 
 impl Planted {
     pub(super) fn new(seed: u64, signal: f64, cardinalities: &[u64], dense: usize) -> Self {
-        let weights: Vec<_> =
-            cardinalities.iter().map(|&cardinality| 1.0 / (2.0 + cardinality as f64).ln()).collect();
+        let weights: Vec<_> = cardinalities
+            .iter()
+            .map(|&cardinality| 1.0 / (2.0 + cardinality as f64).ln())
+            .collect();
         let total: f64 = weights.iter().sum();
         let single = weights.iter().map(|weight| (SINGLE * weight / total).sqrt()).collect();
         // Features of few values, but not of two or three: their pairs recur often enough to learn.

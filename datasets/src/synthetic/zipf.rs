@@ -21,8 +21,7 @@ pub(super) struct Zipf {
 impl Zipf {
     /// The law on `1..=ranks`; `exponent` is above 0.
     pub(super) fn new(ranks: u64, exponent: f64) -> Self {
-        let mut law =
-            Self { ranks: ranks as f64, exponent, first: 0.0, last: 0.0, safe: 0.0 };
+        let mut law = Self { ranks: ranks as f64, exponent, first: 0.0, last: 0.0, safe: 0.0 };
         law.first = law.integral(1.5) - 1.0;
         law.last = law.integral(law.ranks + 0.5);
         law.safe = 2.0 - law.inverse(law.integral(2.5) - law.mass(2.0));

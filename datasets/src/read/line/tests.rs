@@ -97,7 +97,8 @@ fn times_are_read_to_the_second() {
     let noon = b"2019-11-24 12:00:34.762830+00:00";
     assert_eq!(seconds_of_day(noon), Some(12 * 3600 + 34));
     assert_eq!(seconds_of_day(b"2019-11-24T23:59:60"), Some(86_399));
-    for bad in ["", "2019-11-24", "2019-11-24 24:00:00", "2019-13-24 00:00:00", "2019-11-24 0a:00:00"]
+    for bad in
+        ["", "2019-11-24", "2019-11-24 24:00:00", "2019-13-24 00:00:00", "2019-11-24 0a:00:00"]
     {
         assert_eq!(seconds_of_day(bad.as_bytes()), None, "{bad}");
     }
