@@ -1,0 +1,243 @@
+//! `mprec data`: raw click logs to prepared folders.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use mprec_datasets::{
+    Coding, Dataset, Layout, PrepareOptions, PrepareReport, Progress, Recipe, Split, Stage, prepare,
+};
+use serde::Serialize;
+
+use super::{
+    InputError as _, Output, Run,
+    output::{self, Unit},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Turn raw rows into memory-mapped shards: vocabulary, transforms, splits by time.
+    Prepare(Prepare),
+    /// Show a prepared folder.
+    Show {
+        /// The folder.
+        folder: PathBuf,
+        /// Compare every file with its digest.
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Criteo's data: ask for \"Criteo Display Advertising Challenge\" (train.txt) or \"Criteo 1TB Click Logs\"
+(day_0.gz to day_23.gz) at Criteo AI Lab's data sets page, and pass the files as downloaded, in the order
+of time. Plain, gzip, xz and zstd files are recognised by their content.")]
+pub(super) struct Prepare {
+    /// Raw files, in the order of time.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The folder to write.
+    #[arg(long, short)]
+    out: PathBuf,
+    /// What a line holds.
+    #[arg(long, default_value = "criteo-kaggle")]
+    layout: String,
+    /// Treat rows as this prepared folder's were: same layout, vocabulary and ids.
+    #[arg(long, conflicts_with_all = ["layout", "min_count", "hash_rows"])]
+    like: Option<PathBuf>,
+    /// Values seen less often in the training rows share the out-of-vocabulary row.
+    #[arg(long, default_value_t = 4)]
+    min_count: u64,
+    /// Hash values to this many rows per feature instead of building a vocabulary.
+    #[arg(long)]
+    hash_rows: Option<u64>,
+    /// Part of the rows, from the start, that trains.
+    #[arg(long, default_value_t = 0.8)]
+    train: f64,
+    /// Stop after this many rows.
+    #[arg(long)]
+    max_rows: Option<u64>,
+    /// A table that the layout joins, as `name=file`.
+    #[arg(long = "table", value_parser = name_and_file)]
+    tables: Vec<(String, PathBuf)>,
+    /// What every output calls the data; default: the first file's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Replace a prepared folder that is there already.
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Parts of a prepared folder, as the command line names them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Part {
+    /// The rows that train.
+    Train,
+    /// The first half of what follows.
+    Test,
+    /// The second half of what follows.
+    Validation,
+    /// Everything after the training rows.
+    HeldOut,
+    /// Every row.
+    All,
+}
+
+impl Part {
+    pub(super) fn split(self) -> Split {
+        match self {
+            Self::Train => Split::Train,
+            Self::Test => Split::Test,
+            Self::Validation => Split::Validation,
+            Self::HeldOut => Split::HeldOut,
+            Self::All => Split::All,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+            Self::Validation => "validation",
+            Self::HeldOut => "held-out",
+            Self::All => "all",
+        }
+    }
+}
+
+fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("write `name=file`")?;
+    Ok((name.to_owned(), file.into()))
+}
+
+#[derive(Serialize)]
+struct Report {
+    name: String,
+    synthetic: bool,
+    rows: u64,
+    train: u64,
+    test: u64,
+    validation: u64,
+    click_rate: f64,
+    malformed_lines: u64,
+    ids: u64,
+    dense_features: usize,
+    sparse_features: usize,
+}
+
+impl Command {
+    pub(super) fn run(&self, output: &Output) -> Run {
+        match self {
+            Self::Prepare(command) => command.run(output),
+            Self::Show { folder, verify } => {
+                let dataset = Dataset::open(folder).or_bad_input()?;
+                if *verify {
+                    dataset.verify().or_bad_input()?;
+                }
+                show(&dataset, output)
+            }
+        }
+    }
+}
+
+impl Prepare {
+    fn run(&self, output: &Output) -> Run {
+        let mut options = match &self.like {
+            Some(folder) => {
+                PrepareOptions::same_as(self.files.clone(), self.out.clone(), folder.clone())
+            }
+            None => {
+                let layout = Layout::preset(&self.layout).or_bad_input()?;
+                let mut options =
+                    PrepareOptions::new(self.files.clone(), self.out.clone(), layout.clone());
+                let coding = match self.hash_rows {
+                    Some(rows) => Coding::Hashing { rows, seed: 0 },
+                    None => Coding::Vocabulary { min_count: self.min_count, max_tokens: None },
+                };
+                options.recipe =
+                    Recipe::New { layout, coding, tables: self.tables.iter().cloned().collect() };
+                options.train_fraction = self.train;
+                options
+            }
+        };
+        options.max_rows = self.max_rows;
+        options.name.clone_from(&self.name);
+        options.replace = self.replace;
+        prepare_with_bar(&options, output)?;
+        show(&Dataset::open(&self.out)?, output)
+    }
+}
+
+/// Prepares, showing how far it is and, at the end, what was left out.
+pub(super) fn prepare_with_bar(
+    options: &PrepareOptions,
+    output: &Output,
+) -> Result<PrepareReport, super::Failure> {
+    let mut bar = None;
+    let report = prepare(options, |progress: Progress| {
+        let (stage, bar) =
+            bar.get_or_insert_with(|| (progress.stage, stage_bar(output, &progress)));
+        if *stage != progress.stage {
+            bar.finish_and_clear();
+            (*stage, *bar) = (progress.stage, stage_bar(output, &progress));
+        }
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        let malformed = match progress.malformed {
+            0 => String::new(),
+            lines => format!(", {lines} malformed"),
+        };
+        bar.set_message(format!("{} rows{malformed}", output::count(progress.rows)));
+    })
+    .or_bad_input()?;
+    if let Some((_, bar)) = bar {
+        bar.finish_and_clear();
+    }
+    for line in &report.malformed {
+        output.note(&format!("left out: {line}"));
+    }
+    Ok(report)
+}
+
+fn stage_bar(output: &Output, progress: &Progress) -> indicatif::ProgressBar {
+    let unit = match progress.stage {
+        Stage::Reading => Unit::Bytes,
+        Stage::Generating => Unit::Rows,
+        _ => Unit::Steps,
+    };
+    output.bar(progress.stage.name(), progress.total, unit)
+}
+
+fn show(dataset: &Dataset, output: &Output) -> Run {
+    let manifest = dataset.manifest();
+    let positives = dataset.positives(Split::All);
+    let report = Report {
+        name: manifest.name.clone(),
+        synthetic: manifest.synthetic.is_some(),
+        rows: manifest.rows,
+        train: manifest.splits.train,
+        test: manifest.splits.test,
+        validation: manifest.splits.validation,
+        click_rate: positives as f64 / manifest.rows.max(1) as f64,
+        malformed_lines: manifest.malformed_lines,
+        ids: manifest.schema.total_rows(),
+        dense_features: manifest.schema.dense().len(),
+        sparse_features: manifest.schema.sparse().len(),
+    };
+    output.result(&report, || {
+        format!(
+            "{}: {} rows ({} train, {} test, {} validation), click rate {:.4}, {} malformed lines left out\n\
+             {} dense and {} sparse features, {} ids",
+            dataset.label(),
+            output::count(report.rows),
+            output::count(report.train),
+            output::count(report.test),
+            output::count(report.validation),
+            report.click_rate,
+            report.malformed_lines,
+            report.dense_features,
+            report.sparse_features,
+            output::count(report.ids),
+        )
+    })
+}

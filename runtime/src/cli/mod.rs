@@ -1,0 +1,85 @@
+//! The command line: what each command takes, and how results reach people and programs.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
+
+mod data;
+mod eval;
+mod failure;
+mod inputs;
+mod inspect;
+mod output;
+mod profile;
+mod score;
+mod serve;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+pub(crate) use failure::{Failure, InputError, Run};
+pub(crate) use output::Output;
+
+/// Serves click-through models under a latency target, choosing a model variant for every query.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Start with `mprec demo`: it trains, profiles, serves and loads a small model, and ends with a report."
+)]
+pub(crate) struct Arguments {
+    /// Print one JSON object on stdout instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare click data.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Show what a bundle holds, and check it.
+    Inspect(inspect::Inspect),
+    /// Measure a path's quality on labelled rows.
+    Eval(eval::Eval),
+    /// Score samples from a file.
+    Score(score::Score),
+    /// Measure how long each path takes, by batch size.
+    Profile(profile::Profile),
+    /// Try policies on a made-up load, from profiles alone.
+    Simulate(simulate::Simulate),
+    /// Serve a bundle over HTTP.
+    Serve(serve::Serve),
+}
+
+/// Runs a command and reports its failure, with every cause on one line.
+pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
+    let filter = log.unwrap_or("warn");
+    let output = Output::new(arguments.json, arguments.quiet);
+    let result = EnvFilter::try_new(filter)
+        .map_err(|error| Failure::input(anyhow::anyhow!("MPREC_LOG `{filter}`: {error}")))
+        .and_then(|filter| {
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            match arguments.command {
+                Command::Data(command) => command.run(&output),
+                Command::Inspect(command) => command.run(&output),
+                Command::Eval(command) => command.run(&output),
+                Command::Score(command) => command.run(&output),
+                Command::Profile(command) => command.run(&output),
+                Command::Simulate(command) => command.run(&output),
+                Command::Serve(command) => command.run(&output),
+            }
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.error(&failure);
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `mprec profile`: how long each path takes, by batch size.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::ensure;
+use clap::Args;
+use mprec_backends::{BackendKind, Path};
+use mprec_representations::Bundle;
+use mprec_router::Profiles;
+use mprec_runtime::{
+    paths::{ResidentPath, bring_up},
+    profiler::{Machine, PROFILE_FORMAT, ProfileFile, ProfileOptions, measure},
+};
+
+use super::{
+    Failure, InputError as _, Output, Run,
+    inputs::{Inputs, inputs},
+    output::{self, Unit},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Profile {
+    /// The bundle's folder.
+    bundle: PathBuf,
+    /// Paths to measure; default: every variant with a quality, on `cpu`.
+    #[arg(long, value_delimiter = ',')]
+    paths: Vec<Path>,
+    /// A prepared folder whose held-out rows are the input; default: made-up rows.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The file to write.
+    #[arg(long, short, default_value = "profiles.json")]
+    out: PathBuf,
+    /// Worker threads that will serve; all run at once while measuring. Default: one per core.
+    #[arg(long)]
+    workers: Option<u32>,
+    /// How long measuring may take, in seconds.
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+}
+
+impl Profile {
+    pub(super) fn run(&self, output: &Output) -> Run {
+        if !(1.0..=3600.0).contains(&self.seconds) {
+            return Err(Failure::input(anyhow::anyhow!("--seconds must be 1 to 3600")));
+        }
+        let bundle = Bundle::open(&self.bundle).or_bad_input()?;
+        let paths = if self.paths.is_empty() {
+            default_paths(&bundle).or_bad_input()?
+        } else {
+            self.paths.clone()
+        };
+        let resident = bring_up(&bundle, &paths, &BTreeMap::new()).or_bad_input()?;
+        let inputs = inputs(&bundle, self.data.as_deref(), output)?;
+        let budget = Duration::from_secs_f64(self.seconds);
+        let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;
+        let file = profile_file(&bundle, profiles);
+        file.save(&self.out)?;
+        output.result(&file, || {
+            format!(
+                "{}\n{}\nwritten to {}",
+                describe(&file.machine),
+                speeds(&file.paths),
+                self.out.display()
+            )
+        })
+    }
+}
+
+/// Every variant whose quality is known, on the native backend.
+pub(super) fn default_paths(bundle: &Bundle) -> anyhow::Result<Vec<Path>> {
+    let known = bundle.manifest().variants.iter().filter(|variant| variant.quality.is_some());
+    let paths = known
+        .map(|variant| Path::new(variant.name.clone(), BackendKind::Cpu))
+        .collect::<Result<Vec<_>, _>>()?;
+    ensure!(
+        !paths.is_empty(),
+        "no variant of the bundle has a quality; run `mprec train`, or name --paths"
+    );
+    Ok(paths)
+}
+
+/// Workers per device, given what was asked for: the CPU's, and one for any other.
+pub(super) fn workers(asked: Option<u32>) -> impl Fn(&str) -> u32 + Copy {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let cpu = asked.unwrap_or(cores);
+    move |device| if device == mprec_runtime::paths::CPU { cpu } else { 1 }
+}
+
+pub(super) fn measure_with_bar(
+    resident: &[ResidentPath],
+    workers: impl Fn(&str) -> u32,
+    budget: Duration,
+    mut inputs: Inputs,
+    output: &Output,
+) -> Result<Profiles, Failure> {
+    let bar = output.bar("profiling", 0, Unit::Steps);
+    let options = ProfileOptions { budget, max_batch: None };
+    let profiles = measure(resident, workers, options, &mut inputs, &mut |progress| {
+        bar.set_length(progress.of as u64);
+        bar.set_position(progress.done as u64);
+        bar.set_message(format!("{}, batch {}", progress.path, progress.batch));
+    })?;
+    bar.finish_and_clear();
+    Ok(profiles)
+}
+
+pub(super) fn profile_file(bundle: &Bundle, paths: Profiles) -> ProfileFile {
+    ProfileFile {
+        format: PROFILE_FORMAT,
+        machine: Machine::here(),
+        model: bundle.manifest().model.clone(),
+        version: bundle.manifest().version.clone(),
+        measured: true,
+        measured_at_unix_seconds: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .map(|time| time.as_secs()),
+        paths,
+    }
+}
+
+pub(super) fn describe(machine: &Machine) -> String {
+    format!("{}, {} cores, {}", machine.cpu, machine.cores, output::bytes(machine.memory_bytes))
+}
+
+/// A table of service times, in microseconds.
+pub(super) fn speeds(profiles: &Profiles) -> String {
+    output::table(
+        [
+            "path",
+            "accuracy",
+            "memory",
+            "batch 1, p50 µs",
+            "batch 128, p50 µs",
+            "p99 µs",
+            "samples/s per worker",
+        ],
+        profiles.paths().iter().map(|path| {
+            let at = |batch: u32| path.service.points().iter().find(|point| point.batch == batch);
+            let p50 = |batch| at(batch).map_or("-".into(), |point| format!("{:.0}", point.p50_us));
+            let best = path
+                .service
+                .points()
+                .iter()
+                .map(|point| f64::from(point.batch) / point.p50_us * 1e6)
+                .fold(0.0, f64::max);
+            [
+                path.name.clone(),
+                format!("{:.4} {}", path.accuracy, path.quality_source),
+                output::bytes(path.bytes),
+                p50(1),
+                p50(128),
+                at(128).map_or("-".into(), |point| format!("{:.0}", point.p99_us)),
+                format!("{best:.0}"),
+            ]
+        }),
+    )
+}

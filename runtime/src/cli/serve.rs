@@ -1,0 +1,222 @@
+//! `mprec serve`: the endpoint.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use mprec_representations::{BatchShape, Bundle};
+use mprec_router::Profiles;
+use mprec_runtime::{
+    config::{Config, ConfigFile},
+    engine::{Engine, EngineOptions},
+    http::{HttpConfig, serve},
+    metrics::Metrics,
+    paths::{ResidentPath, bring_up},
+    profiler::ProfileFile,
+    service::Model,
+};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use super::{Failure, InputError as _, Output, Run, inputs::inputs, profile};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Flags override the config file. Send SIGTERM or press Ctrl-C to drain and stop."
+)]
+pub(super) struct Serve {
+    /// A TOML file; `runtime/mprec.example.toml` documents every key.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The bundle's folder.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// Paths to keep resident; default: every variant with a quality, on `cpu`.
+    #[arg(long, value_delimiter = ',')]
+    paths: Vec<String>,
+    /// `multi-path`, `mp-rec`, `fastest` or `static:<path>`.
+    #[arg(long)]
+    policy: Option<String>,
+    /// Deadline of a query that names none.
+    #[arg(long)]
+    sla_ms: Option<f64>,
+    /// Address and port; port 0 takes a free one.
+    #[arg(long)]
+    listen: Option<String>,
+    /// Worker threads; default: one per core.
+    #[arg(long)]
+    workers: Option<u32>,
+    /// Profiles that `mprec profile` wrote; default: measure now.
+    #[arg(long)]
+    profiles: Option<PathBuf>,
+    /// Rows to measure with, if measuring now: a prepared folder.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Check the configuration and the bundle, and stop.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Serialize)]
+struct Started {
+    url: String,
+    model: String,
+    version: String,
+    policy: String,
+    paths: Vec<String>,
+}
+
+impl Serve {
+    pub(super) fn run(&self, output: &Output) -> Run {
+        let mut file = match &self.config {
+            Some(path) => ConfigFile::read(path).or_bad_input()?,
+            None => ConfigFile::default(),
+        };
+        self.override_keys(&mut file);
+        if file.serving.paths.is_none()
+            && let Some(folder) = &file.model.bundle
+        {
+            let bundle = Bundle::open(folder).or_bad_input()?;
+            let paths = profile::default_paths(&bundle).or_bad_input()?;
+            file.serving.paths = Some(paths.iter().map(ToString::to_string).collect());
+        }
+        let config = file.check().or_bad_input()?;
+        let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
+        let paths = config.serving().paths.iter().map(|path| path.parse());
+        let paths = paths.collect::<Result<Vec<_>, _>>().or_bad_input()?;
+        let resident = bring_up(&bundle, &paths, config.quality()).or_bad_input()?;
+        if self.check {
+            let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+            return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
+                format!("valid: {} on {}", names.join(", "), config.server().listen)
+            });
+        }
+        let profiles = self.profiles(&config, &bundle, &resident, output)?;
+        run_server(&config, &bundle, resident, profiles, output)
+    }
+
+    fn override_keys(&self, file: &mut ConfigFile) {
+        fn set<T: Clone>(key: &mut Option<T>, flag: &Option<T>) {
+            if flag.is_some() {
+                key.clone_from(flag);
+            }
+        }
+        set(&mut file.model.bundle, &self.bundle);
+        set(&mut file.objective.policy, &self.policy);
+        set(&mut file.constraints.sla_ms, &self.sla_ms);
+        set(&mut file.server.listen, &self.listen);
+        set(&mut file.serving.workers, &self.workers);
+        set(&mut file.profile.file, &self.profiles);
+        if !self.paths.is_empty() {
+            file.serving.paths = Some(self.paths.clone());
+        }
+    }
+
+    fn profiles(
+        &self,
+        config: &Config,
+        bundle: &Bundle,
+        resident: &[ResidentPath],
+        output: &Output,
+    ) -> Result<Profiles, Failure> {
+        let workers = profile::workers(config.serving().workers);
+        if let Some(path) = &config.profile().file {
+            let manifest = bundle.manifest();
+            return ProfileFile::load(path)
+                .and_then(|file| {
+                    let max_batch = config.serving().max_batch;
+                    file.for_paths(&manifest.model, &manifest.version, resident, workers, max_batch)
+                })
+                .or_bad_input();
+        }
+        let inputs = inputs(bundle, self.data.as_deref(), output)?;
+        profile::measure_with_bar(resident, workers, config.profile().budget, inputs, output)
+    }
+}
+
+fn run_server(
+    config: &Config,
+    bundle: &Bundle,
+    resident: Vec<ResidentPath>,
+    profiles: Profiles,
+    output: &Output,
+) -> Run {
+    let manifest = bundle.manifest();
+    let model = Arc::new(Model {
+        name: config.model().name.clone().unwrap_or_else(|| manifest.model.clone()),
+        version: manifest.version.clone(),
+        schema: manifest.schema.clone(),
+        shape: BatchShape::new(&manifest.schema),
+        max_samples: config.server().max_samples,
+        sla: config.constraints().sla,
+        paths: profiles.paths().iter().map(|path| (path.name.clone(), path.accuracy)).collect(),
+    });
+    let names: Vec<String> = model.paths.keys().cloned().collect();
+    let options = EngineOptions {
+        policy: config.policy().clone(),
+        queue: *config.queue(),
+        linger: config.serving().linger,
+        min_quality: config.constraints().min_quality,
+        pin_workers: config.serving().pin_workers,
+    };
+    let engine = Arc::new(Engine::start(Arc::clone(&model), resident, profiles, &options)?);
+    let labels: Vec<&str> = names.iter().map(String::as_str).collect();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
+    let http = HttpConfig {
+        max_body_bytes: config.server().max_body_bytes,
+        drain_timeout: config.drain(),
+        ..HttpConfig::default()
+    };
+    // Connections need little of a core; the workers need the rest.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("mprec-http")
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let address = config.server().listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let address: SocketAddr = listener.local_addr()?;
+        let started = Started {
+            url: format!("http://{address}"),
+            model: model.name.clone(),
+            version: model.version.clone(),
+            policy: config.policy().to_string(),
+            paths: names.clone(),
+        };
+        output.result(&started, || {
+            format!(
+                "{} version {} at {} by policy {}: {}",
+                started.model,
+                started.version,
+                started.url,
+                started.policy,
+                names.join(", ")
+            )
+        })?;
+        let drained = serve(listener, Arc::clone(&engine), metrics, http, stop_signal()).await;
+        tracing::info!(?drained, "connections are closed");
+        Ok::<(), Failure>(())
+    })?;
+    // What the endpoint took has been answered or cut off; nothing waits for the engine now.
+    engine.shutdown(config.drain().min(Duration::from_secs(2)));
+    Ok(())
+}
+
+/// Completes when the process is asked to stop.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be caught; it will end the process at once");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

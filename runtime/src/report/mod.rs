@@ -1,0 +1,6 @@
+//! Reports that people look at: pages that need nothing but a browser.
+
+pub mod chart;
+mod page;
+
+pub use page::Page;
