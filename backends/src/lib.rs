@@ -1,1 +1,41 @@
-//! Backends that execute programs.
+//! Backends: what executes the programs that variants lower to.
+//!
+//! | backend | spelled | needs |
+//! |---|---|---|
+//! | [`ReferenceBackend`] | `reference` | nothing; slow, and the definition of every other |
+//! | [`CpuBackend`] | `cpu` | nothing; AVX2 or AVX-512 is used where the machine has it |
+//!
+//! `torch`, `onnx` and `wgpu` are spelled in paths already and answer with
+//! [`BackendError::NotCompiled`]. [`registry`] says what this build can open, and opens it.
+//!
+//! ```
+//! use mprec_backends::{BackendKind, registry};
+//! # use mprec_representations::{BatchShape, ProgramBuilder, RowIndex, Rows, Schema, SparseFeature, Tensor};
+//! # let sparse = vec![SparseFeature { name: "item".into(), cardinality: 3 }];
+//! # let schema = Schema::new(vec!["age".into()], sparse, Default::default())?;
+//! # let mut program = ProgramBuilder::new(&schema);
+//! # let rows = Rows::F32(Tensor::new(&[3, 1], vec![-1.0, 0.0, 1.0]));
+//! # let logit = program.bag_sum(0, rows, RowIndex::Id)?;
+//! # let program = program.finish(logit)?;
+//!
+//! let mut executable = registry::open(BackendKind::Cpu)?.prepare(&program)?;
+//! let batch = BatchShape::new(&schema).from_rows(vec![0.5, 2.0], &[1, 2])?;
+//! let mut scores = [0.0; 2];
+//! executable.run(&batch, &mut scores)?;
+//! assert_eq!(scores[0], 0.5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod backend;
+pub mod cpu;
+mod error;
+mod path;
+mod reference;
+pub mod registry;
+pub mod skeleton;
+
+pub use backend::{Backend, Executable};
+pub use cpu::{CpuBackend, Level};
+pub use error::BackendError;
+pub use path::{BackendKind, MAX_VARIANT, ParseBackendError, ParsePathError, Path, TorchDevice};
+pub use reference::ReferenceBackend;

@@ -1,0 +1,67 @@
+//! The seam between a model and a machine.
+
+use std::fmt;
+
+use mprec_representations::{Batch, Program};
+
+use crate::{error::BackendError, path::BackendKind};
+
+/// A device that can be taught programs.
+///
+/// A backend is a factory: [`prepare`](Self::prepare) does everything that is slow, fallible or
+/// decided once (packing weights, uploads, shader compilation, choice of kernels), so that
+/// [`Executable::run`] does nothing but run.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// Which backend this is, for paths, logs and metric labels.
+    fn kind(&self) -> BackendKind;
+
+    /// Readies `program` for this device. The executable stands alone: it keeps what it needs of
+    /// the program's parameters and outlives both the program and the backend.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] if the program needs an operation or a row format that this
+    /// backend lacks; [`BackendError::Memory`] if its buffers do not fit. Both are reported here
+    /// and never from [`Executable::run`]: a path that came up can be routed to.
+    fn prepare(&self, program: &Program) -> Result<Box<dyn Executable>, BackendError>;
+}
+
+/// A program readied on a device.
+///
+/// `&mut self` because scratch memory is reused between calls: each worker thread owns one
+/// executable, and a run takes no lock.
+pub trait Executable: fmt::Debug + Send {
+    /// Writes one score per sample to `scores` and returns once they are in host memory.
+    ///
+    /// Asynchronous devices synchronise before they return: the latency a caller measures around
+    /// this call is the latency a query sees. A batch of no samples is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Program`] if the batch has other features than the program,
+    /// [`BackendError::Scores`] if `scores` is not one per sample: nothing has run then, and
+    /// `scores` is untouched. [`BackendError::Device`] if the device failed: `scores` is
+    /// unspecified, and the path is unhealthy until it is prepared anew.
+    fn run(&mut self, batch: &Batch, scores: &mut [f32]) -> Result<(), BackendError>;
+
+    /// The same program for another worker thread: parameters are shared, scratch memory is not.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Memory`] if its scratch memory does not fit.
+    fn another(&self) -> Result<Box<dyn Executable>, BackendError>;
+
+    /// Bytes that this executable keeps resident on its device: parameters, counted fully however
+    /// many executables share them, and its own scratch memory. A mapped table counts as if it
+    /// were all in memory, which it is once every row has been asked for.
+    fn bytes(&self) -> usize;
+}
+
+/// What every `run` checks first.
+pub(crate) fn check(program: &Program, batch: &Batch, scores: &[f32]) -> Result<(), BackendError> {
+    program.check(batch)?;
+    if scores.len() != batch.samples() {
+        return Err(BackendError::Scores { got: scores.len(), samples: batch.samples() });
+    }
+    Ok(())
+}

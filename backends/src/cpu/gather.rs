@@ -1,0 +1,147 @@
+//! All lookups of a program in one pass.
+
+use std::ops::Range;
+
+use mprec_representations::{Bags, Batch, Tensor};
+
+use super::{
+    buffer::Buffer, divide::RowPicker, kernels::Kernels, matrix::MatrixMut, place::Place,
+    sum_rows::prefetch,
+};
+
+/// Rows to ask for before the first of them is added. Beyond what a core can wait for at once
+/// there is nothing to gain, and too many would push each other out of the first-level cache.
+const WAVE: usize = 64;
+
+/// Ids of one feature whose rows are resolved together when bags hold any number of ids.
+const CHUNK: usize = 1024;
+
+/// One table, and where its sums go.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) feature: usize,
+    pub(crate) table: Tensor<f32>,
+    pub(crate) picker: RowPicker,
+    pub(crate) to: Place,
+}
+
+/// Every lookup of a program.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pub(crate) lookups: Vec<Lookup>,
+}
+
+impl Gather {
+    /// Row numbers of scratch memory that it needs for blocks of `block` samples.
+    pub(crate) fn scratch(&self, block: usize) -> usize {
+        let picking = self.lookups.iter().filter(|lookup| lookup.picker != RowPicker::Id);
+        CHUNK.max(picking.count() * block)
+    }
+
+    pub(crate) fn run(
+        &self,
+        batch: &Batch,
+        samples: Range<usize>,
+        kernels: &Kernels,
+        numbers: &mut [u64],
+        buffers: &mut [Buffer],
+    ) {
+        if batch.is_one_hot() {
+            self.one_hot(batch, samples, kernels, numbers, buffers);
+        } else {
+            for lookup in &self.lookups {
+                let mut buffer = std::mem::take(&mut buffers[lookup.to.target()]);
+                let out = lookup.to.write(&mut buffer, samples.len());
+                lookup.jagged(batch.bags(lookup.feature), samples.clone(), kernels, numbers, out);
+                buffers[lookup.to.target()] = buffer;
+            }
+        }
+    }
+
+    /// Every bag holds one id: the next lookups' rows are asked for while these are copied.
+    fn one_hot(
+        &self,
+        batch: &Batch,
+        samples: Range<usize>,
+        kernels: &Kernels,
+        numbers: &mut [u64],
+        buffers: &mut [Buffer],
+    ) {
+        let mut free = &mut numbers[..];
+        for lookup in self.lookups.iter().filter(|lookup| lookup.picker != RowPicker::Id) {
+            let (rows, rest) = free.split_at_mut(samples.len());
+            lookup.picker.pick(&batch.bags(lookup.feature).ids()[samples.clone()], rows);
+            free = rest;
+        }
+        let mut picked = numbers.chunks_exact(samples.len());
+        let mut rows_of = |lookup: &Lookup| match lookup.picker {
+            RowPicker::Id => &batch.bags(lookup.feature).ids()[samples.clone()],
+            _ => picked.next().expect("rows were picked for each of these lookups above"),
+        };
+        let mut ahead = self.lookups.iter();
+        // One row number slice per lookup is known twice: when asked for and when copied.
+        let mut again = numbers.chunks_exact(samples.len());
+        let per_wave = WAVE.div_ceil(samples.len());
+        let mut ask = |count: usize| {
+            for lookup in ahead.by_ref().take(count) {
+                prefetch(lookup.table.as_slice(), lookup.to.width, rows_of(lookup));
+            }
+        };
+        ask(per_wave);
+        for wave in self.lookups.chunks(per_wave) {
+            ask(per_wave);
+            for lookup in wave {
+                let rows = match lookup.picker {
+                    RowPicker::Id => &batch.bags(lookup.feature).ids()[samples.clone()],
+                    _ => again.next().expect("rows were picked for each of these lookups above"),
+                };
+                let mut buffer = std::mem::take(&mut buffers[lookup.to.target()]);
+                let out = lookup.to.write(&mut buffer, samples.len());
+                (kernels.sum_rows.gather)(lookup.table.as_slice(), rows, out);
+                buffers[lookup.to.target()] = buffer;
+            }
+        }
+    }
+}
+
+impl Lookup {
+    /// Bags of any number of ids, in chunks so that scratch memory stays small.
+    fn jagged(
+        &self,
+        bags: Bags<'_>,
+        samples: Range<usize>,
+        kernels: &Kernels,
+        numbers: &mut [u64],
+        mut out: MatrixMut<'_>,
+    ) {
+        for row in 0..samples.len() {
+            out.row(row).fill(0.0);
+        }
+        let (Some(first), Some(last)) = (samples.clone().next(), samples.clone().next_back())
+        else {
+            return;
+        };
+        let ids = bags.range(first).start..bags.range(last).end;
+        let mut bag = first;
+        for start in ids.clone().step_by(CHUNK) {
+            let chunk = start..ids.end.min(start + CHUNK);
+            let rows = &mut numbers[..chunk.len()];
+            self.picker.pick(&bags.ids()[chunk.clone()], rows);
+            prefetch(self.table.as_slice(), self.to.width, rows);
+            let mut at = chunk.start;
+            while at < chunk.end {
+                let end = bags.range(bag).end.min(chunk.end);
+                (kernels.sum_rows.sum)(
+                    self.table.as_slice(),
+                    &rows[at - chunk.start..end - chunk.start],
+                    bags.weights().map(|weights| &weights[at..end]),
+                    out.row(bag - samples.start),
+                );
+                at = end;
+                if bags.range(bag).end <= at {
+                    bag += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The kernels that a plan was made for.
+
+use super::{gemm, hash_encode, interaction, level::Level, sum_rows};
+
+/// One kernel of each kind, chosen once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernels {
+    pub(crate) sum_rows: sum_rows::Kernel,
+    pub(crate) gemm: gemm::Kernel,
+    pub(crate) interaction: interaction::Kernel,
+    pub(crate) hash_encode: hash_encode::Kernel,
+}
+
+impl Kernels {
+    /// The fastest kernels that need no more than `level`.
+    pub(crate) fn at(level: Level) -> Self {
+        macro_rules! pick {
+            ($family:ident) => {
+                $family::available()
+                    .into_iter()
+                    .find(|kernel| kernel.level <= level)
+                    .expect("scalar kernels are always there and need no more than any level")
+            };
+        }
+        Self {
+            sum_rows: pick!(sum_rows),
+            gemm: pick!(gemm),
+            interaction: pick!(interaction),
+            hash_encode: pick!(hash_encode),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The native backend: our own kernels, on the processor that runs the program.
+//!
+//! `prepare` turns a program into a plan once:
+//!
+//! 1. All lookups of the program become one pass that asks for rows well before it reads them.
+//! 2. Vectors that will meet in an interaction are written side by side where they are made, so
+//!    that the interaction reads one contiguous row per sample and `cat` costs nothing.
+//! 3. Weights are packed into the order in which the matrix kernel reads them; bias and activation
+//!    are applied while a result is still in registers or cache.
+//! 4. Everything that exists per id (a DHE's codes and decoder layers) runs in chunks of ids, and
+//!    the whole program in blocks of samples: intermediate values stay in the L2 cache, and
+//!    scratch memory does not grow with a batch that a client sends.
+//! 5. Slots whose lives do not overlap share memory.
+//!
+//! A run then allocates nothing, takes no lock and makes no system call; tables are read where they
+//! are, mapped or not. (`Level::Portable` is the exception: the `gemm` crate may allocate.)
+//!
+//! # Exactness
+//!
+//! Row lookup, bag sums and hash codes agree with the interpreter bit for bit. Products sum in
+//! another order, with fused multiply-add: scores agree to 1e-5.
+
+mod buffer;
+mod chain;
+mod divide;
+mod executable;
+mod gather;
+pub mod gemm;
+pub mod hash_encode;
+pub mod interaction;
+mod kernels;
+mod layout;
+mod level;
+pub mod matrix;
+mod place;
+mod plan;
+mod schedule;
+mod step;
+pub mod sum_rows;
+
+use std::sync::Arc;
+
+use mprec_representations::Program;
+
+pub use level::Level;
+
+use crate::{
+    backend::{Backend, Executable},
+    error::BackendError,
+    path::BackendKind,
+};
+
+/// Executes programs on the calling thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuBackend {
+    level: Level,
+}
+
+impl CpuBackend {
+    /// With the fastest kernels that this machine can run.
+    pub fn new() -> Self {
+        Self { level: Level::detect() }
+    }
+
+    /// With the kernels of `level`, and slower ones where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unavailable`] if this machine lacks the instructions.
+    pub fn with_level(level: Level) -> Result<Self, BackendError> {
+        if level.is_available() {
+            return Ok(Self { level });
+        }
+        Err(BackendError::Unavailable {
+            backend: BackendKind::Cpu,
+            reason: format!("this processor lacks {level}"),
+            remedy: "leave the level open to use what it has",
+        })
+    }
+
+    /// The instructions in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+impl Default for CpuBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for CpuBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Cpu
+    }
+
+    fn prepare(&self, program: &Program) -> Result<Box<dyn Executable>, BackendError> {
+        let plan = plan::Plan::new(program, self.level)?;
+        tracing::debug!(level = %self.level, bytes = plan.bytes(), "prepared a program");
+        Ok(Box::new(executable::CpuExecutable::new(Arc::new(plan))?))
+    }
+}

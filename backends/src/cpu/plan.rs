@@ -1,0 +1,170 @@
+//! A program readied for this processor.
+
+use mprec_representations::{Combination, Interaction, Op, Program, Rows};
+
+use super::{
+    chain::Chain,
+    divide::RowPicker,
+    gather::{Gather, Lookup},
+    gemm::Packed,
+    hash_encode::Encoder,
+    interaction::Pairs,
+    kernels::Kernels,
+    layout::{Layout, Limits},
+    level::Level,
+    place::Place,
+    schedule::{Schedule, Stage},
+    step::Step,
+};
+use crate::{error::BackendError, path::BackendKind};
+
+/// Samples in a block, ids in a chunk, and floats of scratch memory.
+///
+/// A block's activations and one layer's weights should fit the L2 cache together; a block should
+/// be large enough for a layer's weights to be read rarely.
+const LIMITS: Limits = Limits { block: 128, chunk: 128, floats: 1 << 24 };
+
+/// Everything that a run needs and does not change, shared by all executables of a program.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) program: Program,
+    pub(crate) kernels: Kernels,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) score: Place,
+    /// Samples at once.
+    pub(crate) block: usize,
+    /// Floats of every scratch buffer.
+    pub(crate) buffers: Vec<usize>,
+    /// Row numbers of scratch memory.
+    pub(crate) numbers: usize,
+    /// Floats that interactions work in.
+    pub(crate) transposed: usize,
+    bytes: usize,
+}
+
+impl Plan {
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] for operations and row formats without a kernel,
+    /// [`BackendError::Memory`] if packed weights do not fit.
+    pub(crate) fn new(program: &Program, level: Level) -> Result<Self, BackendError> {
+        let schedule = Schedule::new(program);
+        let layout = Layout::new(program, &schedule, LIMITS);
+        let mut plan = Self {
+            program: program.clone(),
+            kernels: Kernels::at(level),
+            steps: Vec::new(),
+            score: layout.slots[program.score().index()],
+            block: layout.block,
+            buffers: layout.buffers.clone(),
+            numbers: 0,
+            transposed: 0,
+            bytes: 0,
+        };
+        for stage in &schedule.stages {
+            match stage {
+                Stage::Gather(ops) => {
+                    let lookups = ops.iter().map(|&at| plan.lookup(at, &layout));
+                    let gather = Gather { lookups: lookups.collect::<Result<_, _>>()? };
+                    plan.numbers = gather.scratch(layout.block);
+                    plan.steps.push(Step::Gather(gather));
+                }
+                Stage::Chain { feature, ops } => {
+                    let mut steps = Vec::new();
+                    for &at in ops {
+                        plan.lower(at, &layout, &mut steps)?;
+                    }
+                    let (feature, chunk) = (*feature, layout.chunk);
+                    plan.steps.push(Step::Chain(Chain { feature, steps, chunk }));
+                }
+                Stage::One(at) => {
+                    let mut steps = std::mem::take(&mut plan.steps);
+                    plan.lower(*at, &layout, &mut steps)?;
+                    plan.steps = steps;
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Bytes of parameters: tables where they are, and what was packed.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn lookup(&mut self, at: usize, layout: &Layout) -> Result<Lookup, BackendError> {
+        let Op::BagSum { feature, rows, index, output } = &self.program.ops()[at] else {
+            unreachable!("the schedule gathers lookups only")
+        };
+        let Rows::F32(table) = rows else {
+            return Err(unsupported("bag_sum over this row format"));
+        };
+        self.bytes += table.bytes();
+        Ok(Lookup {
+            feature: *feature,
+            table: table.clone(),
+            picker: RowPicker::new(*index, self.program.bounds()[*feature]),
+            to: layout.slots[output.index()],
+        })
+    }
+
+    /// Appends the steps of one operation.
+    fn lower(
+        &mut self,
+        at: usize,
+        layout: &Layout,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), BackendError> {
+        let place = |slot: &mprec_representations::Slot| layout.slots[slot.index()];
+        steps.extend(layout.copies[at].iter().map(|&(from, to)| Step::Copy { from, to }));
+        let step = match &self.program.ops()[at] {
+            Op::HashEncode { feature, family, transform, output } => {
+                let encoder = Encoder::new(family.clone(), *transform);
+                self.bytes += encoder.bytes();
+                Step::Encode { encoder, feature: *feature, to: place(output) }
+            }
+            Op::Linear { input, weight, bias, activation, output } => {
+                let layer = Packed::new(weight, bias, *activation, &self.kernels.gemm)?;
+                self.bytes += layer.bytes();
+                Step::Linear { layer, from: place(input), to: place(output) }
+            }
+            Op::Affine { input, scale, shift, output } => {
+                self.bytes += scale.bytes() + shift.bytes();
+                let (scale, shift) = (scale.clone(), shift.clone());
+                Step::Affine { scale, shift, from: place(input), to: place(output) }
+            }
+            Op::BagReduce { feature, input, output } => {
+                Step::Reduce { feature: *feature, from: place(input), to: place(output) }
+            }
+            // Both inputs are where the output is.
+            Op::Combine { combination: Combination::Concat, .. }
+            | Op::Interact { interaction: Interaction::Cat, .. } => return Ok(()),
+            Op::Combine { combination, left, right, output } => Step::Combine {
+                product: *combination == Combination::Mult,
+                left: place(left),
+                right: place(right),
+                to: place(output),
+            },
+            Op::Interact { interaction: Interaction::Dot { itself }, inputs, output } => {
+                let dim = place(&inputs[0]).width;
+                let pairs = Pairs { count: inputs.len(), dim, itself: *itself };
+                self.transposed = self.transposed.max(pairs.scratch());
+                let from = layout.groups[at].expect("layout makes a group of every interaction");
+                Step::Dot { pairs, from, to: place(output) }
+            }
+            Op::Mean { inputs, output } => {
+                Step::Mean { from: inputs.iter().map(place).collect(), to: place(output) }
+            }
+            Op::Sigmoid { input, output } => {
+                Step::Sigmoid { from: place(input), to: place(output) }
+            }
+            other => return Err(unsupported(other.name())),
+        };
+        steps.push(step);
+        Ok(())
+    }
+}
+
+fn unsupported(what: &'static str) -> BackendError {
+    BackendError::Unsupported { backend: BackendKind::Cpu, what }
+}

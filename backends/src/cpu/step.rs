@@ -1,0 +1,173 @@
+//! One step of a plan.
+
+use std::ops::Range;
+
+use mprec_representations::{Batch, Tensor, op::sigmoid};
+
+use super::{
+    chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, hash_encode::Encoder,
+    interaction::Pairs, kernels::Kernels, place::Place,
+};
+
+/// One step: what to do, from where, to where.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// All lookups.
+    Gather(Gather),
+    /// All steps over the ids of a feature.
+    Chain(Chain),
+    /// Codes of ids.
+    Encode { encoder: Encoder, feature: usize, to: Place },
+    /// A layer.
+    Linear { layer: Packed, from: Place, to: Place },
+    /// `x · scale + shift`, per column.
+    Affine { scale: Tensor<f32>, shift: Tensor<f32>, from: Place, to: Place },
+    /// Sums over the bags of a feature, added to what is there.
+    Reduce { feature: usize, from: Place, to: Place },
+    /// Element by element, `left · right` or `left + right`.
+    Combine { product: bool, left: Place, right: Place, to: Place },
+    /// A slot to a second place.
+    Copy { from: Place, to: Place },
+    /// Products of all pairs.
+    Dot { pairs: Pairs, from: Place, to: Place },
+    /// Element by element.
+    Mean { from: Vec<Place>, to: Place },
+    /// Element by element.
+    Sigmoid { from: Place, to: Place },
+}
+
+/// What part of the batch a step works on.
+#[derive(Debug)]
+pub(crate) struct Now {
+    /// Samples of the batch. Never empty.
+    pub(crate) samples: Range<usize>,
+    /// Rows that a step has: samples, or ids in a chain.
+    pub(crate) rows: usize,
+    /// In a chain: ids of the feature.
+    pub(crate) ids: Range<usize>,
+    /// In a chain: the bag that the first of these ids is in.
+    pub(crate) bag: usize,
+}
+
+impl Step {
+    pub(crate) fn run(&self, batch: &Batch, now: &Now, kernels: &Kernels, scratch: &mut Scratch) {
+        let to = match self {
+            Self::Gather(gather) => {
+                let Scratch { numbers, buffers, .. } = scratch;
+                return gather.run(batch, now.samples.clone(), kernels, numbers, buffers);
+            }
+            Self::Chain(chain) => return chain.run(batch, now, kernels, scratch),
+            Self::Copy { from, to } if from.buffer == to.buffer => {
+                let data = scratch.buffers[to.target()].as_mut_slice();
+                for row in 0..now.rows {
+                    let from = row * from.stride + from.offset;
+                    data.copy_within(from..from + to.width, row * to.stride + to.offset);
+                }
+                return;
+            }
+            Self::Encode { to, .. }
+            | Self::Linear { to, .. }
+            | Self::Affine { to, .. }
+            | Self::Reduce { to, .. }
+            | Self::Combine { to, .. }
+            | Self::Copy { to, .. }
+            | Self::Dot { to, .. }
+            | Self::Mean { to, .. }
+            | Self::Sigmoid { to, .. } => *to,
+        };
+        // The output is taken out, so that the other buffers can be read while it is written.
+        let mut taken = std::mem::take(&mut scratch.buffers[to.target()]);
+        self.compute(batch, now, kernels, scratch, (to, &mut taken));
+        scratch.buffers[to.target()] = taken;
+    }
+
+    fn compute(
+        &self,
+        batch: &Batch,
+        now: &Now,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+        (to, taken): (Place, &mut super::buffer::Buffer),
+    ) {
+        let Scratch { buffers, transposed, .. } = scratch;
+        let dense = &batch.dense()[now.samples.start * batch.dense_width()..];
+        let read = |place: &Place| place.read(buffers, dense, now.rows);
+        let out_rows =
+            if matches!(self, Self::Reduce { .. }) { now.samples.len() } else { now.rows };
+        let mut out = to.write(taken, out_rows);
+        match self {
+            Self::Gather(_) | Self::Chain(_) => unreachable!("`run` returns before this"),
+            Self::Encode { encoder, feature, .. } => {
+                let ids = &batch.bags(*feature).ids()[now.ids.clone()];
+                (kernels.hash_encode.encode)(encoder, ids, out);
+            }
+            Self::Linear { layer, from, .. } => {
+                (kernels.gemm.multiply)(read(from), layer, out);
+            }
+            Self::Affine { scale, shift, from, .. } => {
+                let from = read(from);
+                let (scale, shift) = (scale.as_slice(), shift.as_slice());
+                for row in 0..now.rows {
+                    let (x, out) = (from.row(row), out.row(row));
+                    for (at, out) in out.iter_mut().enumerate() {
+                        *out = x[at] * scale[at] + shift[at];
+                    }
+                }
+            }
+            Self::Reduce { feature, from, .. } => {
+                let (from, bags) = (read(from), batch.bags(*feature));
+                let mut bag = now.bag;
+                for (row, id) in now.ids.clone().enumerate() {
+                    while bags.range(bag).end <= id {
+                        bag += 1;
+                    }
+                    let weight = bags.weights().map_or(1.0, |weights| weights[id]);
+                    let sum = out.row(bag - now.samples.start);
+                    for (sum, x) in sum.iter_mut().zip(from.row(row)) {
+                        *sum += weight * x;
+                    }
+                }
+            }
+            Self::Combine { product, left, right, .. } => {
+                let (left, right) = (read(left), read(right));
+                for row in 0..now.rows {
+                    let pairs = left.row(row).iter().zip(right.row(row));
+                    for (out, (x, y)) in out.row(row).iter_mut().zip(pairs) {
+                        *out = if *product { x * y } else { x + y };
+                    }
+                }
+            }
+            Self::Copy { from, .. } => {
+                let from = read(from);
+                for row in 0..now.rows {
+                    out.row(row).copy_from_slice(from.row(row));
+                }
+            }
+            Self::Dot { pairs, from, .. } => {
+                (kernels.interaction.dot)(read(from), *pairs, transposed.as_mut_slice(), out);
+            }
+            Self::Mean { from, .. } => {
+                for row in 0..now.rows {
+                    let out = out.row(row);
+                    out.fill(0.0);
+                    for from in from {
+                        for (sum, x) in out.iter_mut().zip(read(from).row(row)) {
+                            *sum += x;
+                        }
+                    }
+                    for sum in out {
+                        *sum /= from.len() as f32;
+                    }
+                }
+            }
+            Self::Sigmoid { from, .. } => {
+                let from = read(from);
+                for row in 0..now.rows {
+                    for (out, &x) in out.row(row).iter_mut().zip(from.row(row)) {
+                        *out = sigmoid(x);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Which backends this build has, and whether they can be used on this machine.
+
+use crate::{
+    backend::Backend,
+    cpu::{CpuBackend, Level},
+    error::BackendError,
+    path::{BackendKind, TorchDevice},
+    reference::ReferenceBackend,
+};
+
+/// A backend, and whether it can be opened.
+#[derive(Debug)]
+pub struct Availability {
+    /// The backend.
+    pub backend: BackendKind,
+    /// What it would use here, or why it cannot be opened.
+    pub state: Result<String, BackendError>,
+}
+
+/// Every backend that this build knows by name, those that can be opened first.
+pub fn all() -> Vec<Availability> {
+    let kinds = [
+        BackendKind::Cpu,
+        BackendKind::Reference,
+        BackendKind::Torch(TorchDevice::Cpu),
+        BackendKind::Onnx,
+        BackendKind::Wgpu,
+    ];
+    let state = |backend| match backend {
+        BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
+        BackendKind::Reference => Ok("interpreter, slow".to_owned()),
+        _ => Err(BackendError::NotCompiled { backend }),
+    };
+    kinds.map(|backend| Availability { backend, state: state(backend) }).into()
+}
+
+/// The backend of this kind.
+///
+/// # Errors
+///
+/// [`BackendError::NotCompiled`] if this build lacks it. Never another backend in its place.
+pub fn open(backend: BackendKind) -> Result<Box<dyn Backend>, BackendError> {
+    match backend {
+        BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
+        BackendKind::Cpu => Ok(Box::new(CpuBackend::new())),
+        BackendKind::Torch(_) | BackendKind::Onnx | BackendKind::Wgpu => {
+            Err(BackendError::NotCompiled { backend })
+        }
+    }
+}
+
+/// The backends that [`open`] can open, for messages.
+pub(crate) fn compiled_names() -> &'static str {
+    "`cpu` and `reference`"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_as_usable_opens_and_the_rest_says_why_not() {
+        for Availability { backend, state } in all() {
+            match open(backend) {
+                Ok(opened) => {
+                    assert_eq!(opened.kind(), backend);
+                    assert!(state.is_ok());
+                    assert!(compiled_names().contains(&format!("`{backend}`")));
+                }
+                Err(error) => {
+                    assert_eq!(error.to_string(), state.unwrap_err().to_string());
+                    assert!(error.to_string().contains("`cpu`"), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A run allocates nothing, whatever the batch.
+
+#[expect(dead_code, reason = "tangles are for the other tests")]
+mod common;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use common::Tape;
+use mprec_backends::{Backend, CpuBackend, Level};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing, since
+// the cell is constant at start and has no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_run_allocates_nothing() {
+    for seed in 0..40_u32 {
+        let choices: Vec<u32> = (0..80).map(|at| (at * 31 + 7) ^ (seed * 13 + at / 3)).collect();
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = tape.variant(&schema);
+        let batches = [1, 7, 200].map(|samples| tape.batch(&schema, samples));
+        for level in Level::available() {
+            if level == Level::Portable {
+                // The `gemm` crate takes memory for itself.
+                continue;
+            }
+            let mut executable = CpuBackend::with_level(level).unwrap().prepare(&program).unwrap();
+            for batch in &batches {
+                let mut scores = vec![0.0; batch.samples()];
+                let before = ALLOCATIONS.get();
+                executable.run(batch, &mut scores).unwrap();
+                assert_eq!(ALLOCATIONS.get(), before, "{level}, {} samples", batch.samples());
+            }
+        }
+    }
+    assert!(ALLOCATIONS.get() > 0, "nothing was counted");
+}

@@ -1,0 +1,131 @@
+//! The cpu backend against the interpreter, over programs and batches of every kind.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::Tape;
+use mprec_backends::{Backend, BackendError, CpuBackend, Executable, Level, ReferenceBackend};
+use mprec_representations::{Batch, BatchShape, Program, Schema, SparseFeature};
+use proptest::prelude::*;
+
+/// Stated in the crate's documentation for scores.
+const TOLERANCE: f32 = 1e-5;
+
+fn run(executable: &mut dyn Executable, batch: &Batch) -> Vec<f32> {
+    let mut scores = vec![f32::NAN; batch.samples()];
+    executable.run(batch, &mut scores).unwrap();
+    scores
+}
+
+fn compare(program: &Program, batches: &[Batch]) -> Result<(), TestCaseError> {
+    for level in Level::available() {
+        // One executable for all batches: what an earlier batch left behind must not show.
+        let mut executable = CpuBackend::with_level(level).unwrap().prepare(program).unwrap();
+        for batch in batches {
+            let expected = program.interpret(batch).unwrap();
+            let got = run(&mut *executable, batch);
+            for (sample, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let close = (got - expected).abs() <= TOLERANCE;
+                prop_assert!(close, "{level}, sample {sample}: {got}, expected {expected}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn choices() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(any::<u32>(), 0..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_variant_scores_as_the_interpreter(
+        choices in choices(),
+        samples in prop_oneof![0..4_usize, 0..40_usize, Just(129), 100..300_usize],
+    ) {
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = tape.variant(&schema);
+        let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
+        compare(&program, &batches)?;
+    }
+
+    #[test]
+    fn tangled_programs_score_as_the_interpreter(
+        choices in choices(),
+        samples in prop_oneof![0..4_usize, Just(130)],
+    ) {
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = tape.tangle(&schema);
+        let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
+        compare(&program, &batches)?;
+    }
+}
+
+#[test]
+fn a_bag_larger_than_any_chunk_is_summed_whole() {
+    let sparse = vec![SparseFeature { name: "s".into(), cardinality: 50 }];
+    let schema = Schema::new(vec!["d".into()], sparse, Default::default()).unwrap();
+    for choice in 0..6 {
+        // The sixth choice is the representation of the only feature.
+        let mut choices = [0; 12];
+        choices[5] = choice;
+        let mut tape = Tape::new(&choices);
+        let program = tape.variant(&schema);
+        let jagged = mprec_representations::Jagged {
+            ids: (0..5002).map(|at| at * 7 % 50).collect(),
+            lengths: vec![0, 4000, 2, 1000],
+            weights: Some((0..5002).map(|at| (at % 5) as f32 * 0.002 - 0.004).collect()),
+        };
+        let batch = BatchShape::new(&schema).from_jagged(vec![0.1; 4], &jagged).unwrap();
+        compare(&program, &[batch]).unwrap();
+    }
+}
+
+#[test]
+fn the_reference_backend_is_the_interpreter() {
+    let mut tape = Tape::new(&[3, 1, 4, 1, 5, 9, 2, 6]);
+    let schema = tape.schema();
+    let program = tape.variant(&schema);
+    let batch = tape.batch(&schema, 7);
+    let mut executable = ReferenceBackend.prepare(&program).unwrap();
+    assert_eq!(run(&mut *executable, &batch), program.interpret(&batch).unwrap());
+}
+
+#[test]
+fn wrong_batches_and_scores_are_refused_untouched() {
+    let mut tape = Tape::new(&[2, 3]);
+    let schema = tape.schema();
+    let program = tape.variant(&schema);
+    let batch = tape.batch(&schema, 2);
+    let other = Schema::criteo(&[5; 26]).unwrap();
+    let foreign = BatchShape::new(&other).from_rows(vec![0.0; 26], &[0; 52]).unwrap();
+    for backend in [&CpuBackend::new() as &dyn Backend, &ReferenceBackend] {
+        let mut executable = backend.prepare(&program).unwrap();
+        let mut scores = [9.0; 3];
+        let error = executable.run(&batch, &mut scores).unwrap_err();
+        assert!(matches!(error, BackendError::Scores { got: 3, samples: 2 }), "{error}");
+        let error = executable.run(&foreign, &mut scores[..2]).unwrap_err();
+        assert!(matches!(error, BackendError::Program(_)), "{error}");
+        assert_eq!(scores, [9.0; 3]);
+    }
+}
+
+#[test]
+fn another_executable_scores_the_same_on_another_thread() {
+    let mut tape = Tape::new(&[5, 4, 3, 2, 1, 4, 4, 4, 4, 4, 4]);
+    let schema = tape.schema();
+    let program = tape.variant(&schema);
+    let batch = tape.batch(&schema, 33);
+    let mut first = CpuBackend::new().prepare(&program).unwrap();
+    let mut second = first.another().unwrap();
+    assert_eq!(first.bytes(), second.bytes());
+    let here = run(&mut *first, &batch);
+    drop((first, program));
+    let there =
+        std::thread::scope(|scope| scope.spawn(|| run(&mut *second, &batch)).join().unwrap());
+    assert_eq!(here, there);
+}
