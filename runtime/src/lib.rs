@@ -1,1 +1,11 @@
 //! Engine, endpoint, command line.
+
+pub mod config;
+pub mod engine;
+pub mod http;
+pub mod load;
+pub mod metrics;
+pub mod paths;
+pub mod profiler;
+pub mod report;
+pub mod service;

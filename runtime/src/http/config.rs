@@ -37,7 +37,7 @@ impl Default for HttpConfig {
         Self {
             // Triton's default; 2,048 multi-hot samples of 214 ids take 3.5 MB.
             max_body_bytes: 64 << 20,
-            max_head_bytes: 16 << 10,
+            max_head_bytes: 64 << 10,
             max_headers: 64,
             // Leaves room below the usual limit of 1,024 file descriptors.
             max_connections: 896,

@@ -21,16 +21,21 @@ mod error;
 mod handler;
 mod metadata;
 mod pace;
+pub(crate) mod percent;
 mod reply;
 mod request;
 mod route;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     config::HttpConfig,
     error::{ApiError, ErrorCode},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
     server::{Drained, serve},
+};
+pub(crate) use self::{
+    handler::SLA_HEADER,
+    request::{DENSE, HEADER_LENGTH, SPARSE},
 };

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::percent::decode;
+
 /// What a URL names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
@@ -63,29 +65,6 @@ impl<'a> Route<'a> {
             _ => "GET, HEAD",
         }
     }
-}
-
-/// Undoes percent-encoding; `None` for a wrong escape, for text that is not UTF-8, and for an
-/// empty name.
-fn decode(part: &str) -> Option<Cow<'_, str>> {
-    if part.is_empty() {
-        return None;
-    }
-    if !part.contains('%') {
-        return Some(Cow::Borrowed(part));
-    }
-    let mut bytes = part.bytes();
-    let mut decoded = Vec::with_capacity(part.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const SLA: Duration = Duration::from_millis(250);
 
 /// What the fake does with queries.
 #[derive(Debug, Clone)]
-pub(super) enum Behaviour {
+pub(crate) enum Behaviour {
     Score,
     /// Refuses in `submit`.
     Refuse(Refusal),
@@ -51,7 +51,7 @@ pub(super) enum Behaviour {
 
 /// Scores with [`score`], or misbehaves.
 #[derive(Debug)]
-pub(super) struct Fake {
+pub(crate) struct Fake {
     model: Arc<Model>,
     ready: AtomicBool,
     behaviour: Mutex<Behaviour>,
@@ -60,7 +60,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn new(rule: OutOfVocabulary) -> Self {
+    pub(crate) fn new(rule: OutOfVocabulary) -> Self {
         let sparse = [10, 20, 30]
             .iter()
             .enumerate()
@@ -83,11 +83,24 @@ impl Fake {
         }
     }
 
-    fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
-    fn last(&self) -> ScoreRequest {
+    /// Answers what [`Behaviour::Hold`] has kept.
+    pub(crate) fn release(&self) {
+        for (sender, outcome) in self.held.lock().unwrap().drain(..) {
+            // Whoever asked may have left.
+            let _ = sender.send(outcome);
+        }
+    }
+
+    /// The number of queries that came.
+    pub(crate) fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    pub(crate) fn last(&self) -> ScoreRequest {
         self.seen.lock().unwrap().pop().expect("a query came")
     }
 }
