@@ -166,3 +166,180 @@ fn quality(
     };
     Ok((quality.accuracy, source))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use mprec_representations::{
+        BatchShape, BundleWriter, DlrmSpec, Interaction, Quality, RepresentationSpec, Schema,
+        SparseFeature, Tensor, Weights,
+    };
+    use mprec_router::{PolicyName, Profiles};
+
+    use super::*;
+    use crate::{
+        config::ConfigFile,
+        engine::{Engine, EngineOptions},
+        service::{Model, ScoreRequest, Service},
+    };
+
+    fn schema() -> Schema {
+        let feature = |name: &str, cardinality| SparseFeature { name: name.into(), cardinality };
+        let sparse = vec![feature("a", 50), feature("b", 7)];
+        Schema::new(vec!["x".into(), "y".into()], sparse, Default::default()).unwrap()
+    }
+
+    fn quality(source: BundleQuality) -> Quality {
+        Quality {
+            source,
+            dataset: "made up".into(),
+            split: "test".into(),
+            samples: 100,
+            auc: 0.75,
+            logloss: 0.5,
+            accuracy: 0.77,
+            ece: 0.01,
+            normalised_entropy: 0.9,
+        }
+    }
+
+    /// `table` and `hash` with measured and declared quality, `plain` without, `ensemble` of two.
+    fn bundle(folder: &std::path::Path) -> Bundle {
+        let schema = schema();
+        let mut writer = BundleWriter::create(folder, "m", "3", schema.clone(), None).unwrap();
+        let table = RepresentationSpec::Table { dim: 4 };
+        let hash = RepresentationSpec::Hash { dim: 4, rows: 5 };
+        for (name, representation, quality) in [
+            ("table", &table, Some(quality(BundleQuality::Measured))),
+            ("hash", &hash, Some(quality(BundleQuality::Declared))),
+            ("plain", &table, None),
+        ] {
+            let interaction = Interaction::Dot { itself: false };
+            let spec = DlrmSpec::uniform(&schema, representation, interaction, &[8], &[8]);
+            let mut weights = Weights::new();
+            for (seed, tensor) in spec.tensors(&schema).into_iter().enumerate() {
+                let count: usize = tensor.shape.iter().product();
+                let value = |at: usize| (((at + seed) * 7_919) % 101) as f32 / 101.0 - 0.5;
+                let values: Vec<f32> = (0..count).map(value).collect();
+                weights.insert(tensor.name, Tensor::new(&tensor.shape, values));
+            }
+            writer.add(name, &spec, &weights, quality).unwrap();
+        }
+        writer.add_ensemble("ensemble", &["table", "hash"], None);
+        writer.finish().unwrap();
+        Bundle::open(folder).unwrap()
+    }
+
+    fn paths(names: &[&str]) -> Vec<Path> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn quality_is_the_paths_then_the_variants_then_the_bundles() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle(folder.path());
+        let state = |accuracy| DeclaredQuality { accuracy, source: "us".into() };
+        let declared =
+            BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
+        let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
+        let resident = bring_up(&bundle, &paths(&names), &declared).unwrap();
+        let found: Vec<_> =
+            resident.iter().map(|path| (path.accuracy, path.quality_source.to_string())).collect();
+        let expected = [
+            (0.77, "measured"),
+            (0.6, "declared (us)"),
+            (0.77, "declared (made up)"),
+            (0.9, "declared (us)"),
+        ];
+        assert_eq!(found, expected.map(|(accuracy, source)| (accuracy, source.to_owned())));
+        assert!(resident.iter().all(|path| path.device == CPU && path.bytes > 0));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_brought_up_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle(folder.path());
+        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap_err();
+        assert!(
+            matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
+        );
+        assert_eq!(fail("dhe@cpu").to_string(), "path `dhe@cpu` cannot be loaded");
+        assert_eq!(fail("table@onnx").to_string(), "path `table@onnx` cannot be brought up");
+    }
+
+    #[test]
+    fn what_computes_on_the_cores_shares_their_workers() {
+        let on = |name: &str| device(name.parse().unwrap());
+        for name in ["cpu", "reference", "onnx", "torch:cpu"] {
+            assert_eq!(on(name), CPU);
+        }
+        assert_eq!((on("torch:cuda:1"), on("wgpu")), ("torch:cuda:1".into(), "wgpu".into()));
+    }
+
+    #[test]
+    fn an_engine_over_a_bundle_gives_the_scores_of_its_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle(folder.path());
+        let file = ConfigFile::parse(
+            "model.bundle = \"m\"\nserving.paths = [\"table@cpu\"]",
+            std::path::Path::new("mprec.toml"),
+        );
+        let config = file.unwrap().check().unwrap();
+        let shape = BatchShape::new(&schema());
+        for name in ["table@cpu", "hash@cpu", "table@reference"] {
+            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap();
+            let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
+            let profile = resident[0].profile(2, None, curve);
+            let program = bundle.program(&profile.variant).unwrap();
+            let model = Arc::new(Model {
+                name: "m".into(),
+                version: "3".into(),
+                schema: schema(),
+                shape: shape.clone(),
+                max_samples: 100,
+                sla: Duration::from_secs(60),
+                paths: BTreeMap::from([(name.to_owned(), profile.accuracy)]),
+            });
+            let options = EngineOptions {
+                policy: PolicyName::MultiPath,
+                queue: *config.queue(),
+                linger: Duration::ZERO,
+                min_quality: None,
+                pin_workers: false,
+            };
+            let profiles = Profiles::new(vec![profile]).unwrap();
+            let engine = Engine::start(Arc::clone(&model), resident, profiles, &options).unwrap();
+            let batches: Vec<_> = (1..40)
+                .map(|samples| {
+                    let dense = (0..2 * samples).map(|at| at as f32 / 10.0).collect();
+                    let ids: Vec<i64> = (0..2 * i64::from(samples)).map(|at| at * 13 % 7).collect();
+                    shape.from_rows(dense, &ids).unwrap()
+                })
+                .collect();
+            let arrival = std::time::Instant::now();
+            let taken: Vec<_> = batches
+                .iter()
+                .map(|batch| {
+                    let request = ScoreRequest {
+                        batch: batch.clone(),
+                        arrival,
+                        deadline: arrival + Duration::from_secs(60),
+                        min_quality: None,
+                        priority: 0,
+                    };
+                    engine.submit(&model, request).unwrap()
+                })
+                .collect();
+            for (batch, receiver) in batches.iter().zip(taken) {
+                let answer = receiver.blocking_recv().unwrap().unwrap();
+                let expected = program.interpret(batch).unwrap();
+                assert_eq!(answer.scores.len(), expected.len());
+                for (score, expected) in answer.scores.iter().zip(&expected) {
+                    // The backend may add in another order than the interpreter.
+                    assert!((score - expected).abs() < 1e-5, "{name}: {score} {expected}");
+                }
+            }
+        }
+    }
+}

@@ -11,8 +11,8 @@ use mprec_router::PolicyName;
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
-/// Holds 4,096 samples of Criteo's shape as JSON, at about 500 bytes a sample, eight times over.
-pub(super) const MAX_BODY_BYTES: usize = 16 << 20;
+/// Triton's default. 4,096 samples of Criteo's shape as JSON take about 2 MB.
+pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Twenty times the 99.9th percentile of a log-normal query with mean 128 and σ 0.5.
 pub(super) const MAX_SAMPLES: usize = 4_096;

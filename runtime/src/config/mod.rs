@@ -7,161 +7,22 @@
 //!
 //! `runtime/mprec.example.toml` documents every key.
 
+mod check;
+mod checked;
 mod default;
 mod error;
 mod file;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
-
-use mprec_router::PolicyName;
-
 pub use self::{
+    checked::{
+        Config, Constraints, DeclaredQuality, ModelConfig, ProfileConfig, QueueLimits,
+        ServerConfig, Serving,
+    },
     error::ConfigError,
     file::{
         ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, ProfileSection,
         QualityFile, QueueFile, ServerFile, ServingFile, ShutdownFile,
     },
 };
-
-/// A checked configuration.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    model: ModelConfig,
-    server: ServerConfig,
-    policy: PolicyName,
-    constraints: Constraints,
-    serving: Serving,
-    queue: QueueLimits,
-    profile: ProfileConfig,
-    quality: BTreeMap<String, DeclaredQuality>,
-    drain: Duration,
-    log_filter: String,
-}
-
-/// What is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelConfig {
-    /// The bundle's folder.
-    pub bundle: PathBuf,
-    /// The name in URLs; `None` takes the bundle's.
-    pub name: Option<String>,
-}
-
-/// Where and what the endpoint accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerConfig {
-    /// Address and port of HTTP.
-    pub listen: SocketAddr,
-    /// Largest request body.
-    pub max_body_bytes: usize,
-    /// Most samples in one request.
-    pub max_samples: usize,
-}
-
-/// What an answer must keep to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Constraints {
-    /// Deadline of a query that names none, counted from its arrival.
-    pub sla: Duration,
-    /// Lowest accuracy of the path that answers a query that names none.
-    pub min_quality: Option<f64>,
-}
-
-/// What is kept resident and how it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serving {
-    /// The paths, `variant@backend`; never empty, no two alike.
-    pub paths: Vec<String>,
-    /// Worker threads of the CPU; `None` is one per core.
-    pub workers: Option<u32>,
-    /// Whether each worker keeps to one core.
-    pub pin_workers: bool,
-    /// Most samples in a batch of several queries; `None` lets the profile say where batching stops
-    /// paying.
-    pub max_batch: Option<u32>,
-    /// How long a batch that is not full waits for more while a worker is idle.
-    pub linger: Duration,
-}
-
-/// What may wait. Whatever exceeds a limit is refused as overload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueLimits {
-    /// Queries.
-    pub queries: usize,
-    /// Samples of all queries.
-    pub samples: usize,
-    /// Bytes of ids, weights and dense values of all queries.
-    pub bytes: usize,
-}
-
-/// Where service times come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProfileConfig {
-    /// A file that `mprec profile` wrote; `None` measures when the server starts.
-    pub file: Option<PathBuf>,
-    /// How long measuring may take, over all paths.
-    pub budget: Duration,
-}
-
-/// An accuracy that was not measured on the bundle.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeclaredQuality {
-    /// Fraction of predictions that are correct, in `[0, 1]`.
-    pub accuracy: f64,
-    /// Where the figure comes from; shown wherever the accuracy is.
-    pub source: String,
-}
-
-impl Config {
-    /// What is served.
-    pub fn model(&self) -> &ModelConfig {
-        &self.model
-    }
-
-    /// The endpoint.
-    pub fn server(&self) -> &ServerConfig {
-        &self.server
-    }
-
-    /// How a path is chosen.
-    pub fn policy(&self) -> &PolicyName {
-        &self.policy
-    }
-
-    /// Deadline and quality floor.
-    pub fn constraints(&self) -> &Constraints {
-        &self.constraints
-    }
-
-    /// Paths and workers.
-    pub fn serving(&self) -> &Serving {
-        &self.serving
-    }
-
-    /// What may wait.
-    pub fn queue(&self) -> &QueueLimits {
-        &self.queue
-    }
-
-    /// Where service times come from.
-    pub fn profile(&self) -> &ProfileConfig {
-        &self.profile
-    }
-
-    /// Declared accuracies by path, or by variant for all its paths.
-    pub fn quality(&self) -> &BTreeMap<String, DeclaredQuality> {
-        &self.quality
-    }
-
-    /// How long queries that were taken may still run after a signal to stop.
-    pub fn drain(&self) -> Duration {
-        self.drain
-    }
-
-    /// Which events are logged, as `tracing-subscriber` reads it.
-    pub fn log_filter(&self) -> &str {
-        &self.log_filter
-    }
-}

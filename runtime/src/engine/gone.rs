@@ -12,6 +12,7 @@ use std::{
 use mprec_router::QueryId;
 use tokio::sync::oneshot;
 
+use super::shared::lock;
 use crate::service::Outcome;
 
 /// The list. Each query is on it at most once.
@@ -28,7 +29,7 @@ struct Notice {
 
 impl Wake for Notice {
     fn wake(self: Arc<Self>) {
-        super::lock(&self.gone.queries).push(self.query);
+        lock(&self.gone.queries).push(self.query);
     }
 }
 
@@ -43,6 +44,6 @@ impl Gone {
 
     /// Moves the list to `into`, which is empty.
     pub(super) fn take(&self, into: &mut Vec<QueryId>) {
-        std::mem::swap(&mut *super::lock(&self.queries), into);
+        std::mem::swap(&mut *lock(&self.queries), into);
     }
 }

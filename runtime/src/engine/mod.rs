@@ -18,13 +18,14 @@
 //! supplies threads, clocks and memory, and so the simulator runs the same rules.
 //!
 //! A query whose client went away leaves its queue at once. A query that expires in the queue is
-//! answered so by the next worker, or by the [housekeeper](housekeeper) if all are busy. A path
+//! answered so by the next worker, or by the housekeeper if all are busy. A path
 //! whose device fails or panics goes down: what waited for it is decided anew, once, while its
 //! deadline allows. Bringing it up again takes a restart.
 
 mod clock;
 mod error;
 mod gone;
+mod handle;
 mod housekeeper;
 mod outcome;
 mod shared;
@@ -35,173 +36,8 @@ mod tests;
 mod ticket;
 mod worker;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
-    time::Duration,
-};
-
-use mprec_router::{PolicyName, Profiles, Router, RouterConfig};
-use tokio::sync::oneshot;
-
 pub use self::{
     error::EngineError,
+    handle::{Drained, Engine, EngineOptions},
     stats::{EngineStats, PathCounts, PathStats},
 };
-use self::{shared::Shared, worker::Worker};
-use crate::{
-    config::QueueLimits,
-    paths::ResidentPath,
-    service::{Model, Outcome, Refusal, ScoreRequest, Service},
-};
-
-/// What an engine is made of, beside its paths.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// How a path is chosen.
-    pub policy: PolicyName,
-    /// What may wait.
-    pub queue: QueueLimits,
-    /// How long a batch that is not full waits for more while a worker is idle.
-    pub linger: Duration,
-    /// Quality floor of a query that names none.
-    pub min_quality: Option<f64>,
-    /// Whether each CPU worker keeps to one core.
-    pub pin_workers: bool,
-}
-
-/// Answers the queries of one model on its resident paths.
-///
-/// Dropping it stops it without draining; see [`Engine::shutdown`].
-#[derive(Debug)]
-pub struct Engine {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// How a shutdown went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Queries that were refused as unavailable because the time was up.
-    pub refused: usize,
-    /// Threads that did not return from their device and were left behind.
-    pub stuck: usize,
-}
-
-/// How long a thread may take to notice that it shall end, beyond the batch it is running.
-const JOIN_LIMIT: Duration = Duration::from_secs(2);
-
-impl Engine {
-    /// Starts the workers of every device in `profiles`, one thread per lane.
-    ///
-    /// `profiles` holds one profile per path of `resident`, by name and in any order.
-    ///
-    /// # Errors
-    ///
-    /// [`EngineError`] when profiles and paths do not match, the policy does not fit them, or a
-    /// worker cannot get its memory or thread. Nothing is left running then.
-    pub fn start(
-        model: Arc<Model>,
-        resident: Vec<ResidentPath>,
-        profiles: Profiles,
-        options: &EngineOptions,
-    ) -> Result<Self, EngineError> {
-        let executables = worker::match_up(resident, &profiles)?;
-        let config = RouterConfig {
-            max_queued: options.queue.queries,
-            linger_us: u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX),
-            ..RouterConfig::default()
-        };
-        let router = Router::new(profiles.clone(), &options.policy, config)?;
-        let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
-        let shared = Arc::new(Shared::new(model, &profiles, router, workers.len(), options));
-
-        let engine = Self { shared, threads: Mutex::default() };
-        for worker in workers {
-            let name = worker.name();
-            engine.spawn(name, move |shared| worker.work(shared))?;
-        }
-        engine.spawn("housekeeper".to_owned(), housekeeper::keep_house)?;
-        Ok(engine)
-    }
-
-    /// Counters and gauges as of now.
-    pub fn stats(&self) -> EngineStats {
-        EngineStats::of(&self.shared)
-    }
-
-    /// Takes no more queries, finishes those that were taken within `limit`, refuses what is left,
-    /// and ends the threads. Blocks until done; later calls return at once.
-    ///
-    /// A thread whose device does not return is left behind, and its queries are refused too.
-    pub fn shutdown(&self, limit: Duration) -> Drained {
-        let refused = self.shared.drain(limit);
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        let stuck = self.shared.await_threads(JOIN_LIMIT);
-        if stuck > 0 {
-            tracing::error!(stuck, "threads did not return from their device and are left behind");
-            return Drained { refused, stuck };
-        }
-        for thread in threads {
-            // A panic on a thread has been logged by the hook, and was counted as its end.
-            let _ = thread.join();
-        }
-        Drained { refused, stuck }
-    }
-
-    fn spawn(
-        &self,
-        name: String,
-        body: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<(), EngineError> {
-        let shared = Arc::clone(&self.shared);
-        shared.thread_begins();
-        let run = move || {
-            let _ends = shared::ThreadEnds(&shared);
-            body(&shared);
-        };
-        match std::thread::Builder::new().name(name.clone()).spawn(run) {
-            Ok(handle) => {
-                lock(&self.threads).push(handle);
-                Ok(())
-            }
-            Err(source) => {
-                self.shared.thread_ends();
-                Err(EngineError::Thread { name, source })
-            }
-        }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.shutdown(Duration::ZERO);
-    }
-}
-
-impl Service for Engine {
-    fn models(&self) -> Vec<Arc<Model>> {
-        vec![Arc::clone(&self.shared.model)]
-    }
-
-    fn model(&self, name: &str) -> Option<Arc<Model>> {
-        (self.shared.model.name == name).then(|| Arc::clone(&self.shared.model))
-    }
-
-    fn is_ready(&self) -> bool {
-        self.shared.is_ready()
-    }
-
-    fn submit(
-        &self,
-        _model: &Arc<Model>,
-        request: ScoreRequest,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        self.shared.submit(request)
-    }
-}
-
-/// Locks what no panic can leave half changed.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

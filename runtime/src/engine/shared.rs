@@ -44,6 +44,10 @@ pub(super) struct ThreadEnds<'a>(pub(super) &'a Shared);
 
 impl Drop for ThreadEnds<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let thread = std::thread::current();
+            tracing::error!(thread = thread.name(), "a thread of the engine panicked; restart it");
+        }
         self.0.thread_ends();
     }
 }
@@ -257,4 +261,9 @@ impl Shared {
         self.state().threads.0 -= 1;
         self.idle.notify_all();
     }
+}
+
+/// Locks what no panic can leave half changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

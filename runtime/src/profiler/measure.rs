@@ -96,11 +96,23 @@ pub fn measure(
             let mut times = run_all(&mut runners, &batches, slot).map_err(fail(size))?;
             points.push(point(size, &mut times));
         }
+        warn_of_noise(&name, &points);
         let curve = ServiceCurve::new(points)
             .map_err(|source| ProfilerError::Curve { path: name, source })?;
         profiles.push(path.profile(lanes, options.max_batch, curve));
     }
     Ok(Profiles::new(profiles)?)
+}
+
+/// Says so if most sizes have a tail that a path alone on its machine does not have.
+fn warn_of_noise(path: &str, points: &[ServicePoint]) {
+    let noisy = points.iter().filter(|point| point.p95_us > 3.0 * point.p50_us).count();
+    if 2 * noisy > points.len() {
+        tracing::warn!(
+            path,
+            "one run in twenty takes three times the median; something else seems to run on this machine, measure again without it"
+        );
+    }
 }
 
 /// The batch size of the warm-up.

@@ -1,0 +1,233 @@
+//! From the configuration as written to one that holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use mprec_backends::Path as BackendPath;
+use mprec_representations::{batch::MAX_IDS, bundle::is_name};
+use mprec_router::PolicyName;
+
+use super::{
+    Config, ConfigError, ConfigFile, Constraints, DeclaredQuality, ModelConfig, ProfileConfig,
+    QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile, default,
+};
+
+impl ConfigFile {
+    /// Fills in the defaults and proves the values.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] that names the key and what to write instead.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let Some(bundle) = self.model.bundle else {
+            return Err(ConfigError::Missing {
+                key: "model.bundle",
+                example: "bundle = \"model\"",
+            });
+        };
+        if let Some(name) = &self.model.name {
+            let expected = "use 1 to 128 of `a-z 0-9 _ . -`";
+            ensure(is_name(name), "model.name", quoted(name), expected)?;
+        }
+        let listen = match &self.server.listen {
+            None => default::LISTEN,
+            Some(text) => text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
+                key: "server.listen".into(),
+                value: quoted(text),
+                expected: "write address and port, for example \"127.0.0.1:8000\"".into(),
+            })?,
+        };
+        let server = ServerConfig {
+            listen,
+            max_body_bytes: within(
+                "server.max_body_bytes",
+                self.server.max_body_bytes.unwrap_or(default::MAX_BODY_BYTES),
+                1_024,
+                1 << 30,
+            )?,
+            max_samples: within(
+                "server.max_samples",
+                self.server.max_samples.unwrap_or(default::MAX_SAMPLES),
+                1,
+                mprec_router::MAX_SAMPLES as usize,
+            )?,
+        };
+        let serving = check_serving(self.serving)?;
+        let policy = match &self.objective.policy {
+            None => default::POLICY,
+            Some(text) => check_policy(text, &serving.paths)?,
+        };
+        let sla = self.constraints.sla_ms.map_or(Ok(default::SLA), |sla_ms| {
+            within("constraints.sla_ms", sla_ms, 0.1, 3_600_000.0)
+                .map(|sla_ms| Duration::from_secs_f64(sla_ms / 1e3))
+        })?;
+        let min_quality = self.constraints.min_quality;
+        let min_quality = min_quality
+            .map(|floor| within("constraints.min_quality", floor, 0.0, 1.0))
+            .transpose()?;
+        let queue = check_queue(self.queue)?;
+        let fits = queue.samples >= server.max_samples;
+        let expected = format!(
+            "let it hold at least one request of `server.max_samples` = {}",
+            server.max_samples
+        );
+        ensure(fits, "queue.max_samples", queue.samples, expected)?;
+        let profile = ProfileConfig {
+            file: self.profile.file,
+            budget: seconds("profile.budget_seconds", self.profile.budget_seconds, 1.0)?
+                .unwrap_or(default::PROFILE_BUDGET),
+        };
+        let drain = seconds("shutdown.drain_seconds", self.shutdown.drain_seconds, 0.0)?
+            .unwrap_or(default::DRAIN);
+        let quality = check_quality(self.quality, &serving.paths)?;
+        let log_filter = self.log.filter.unwrap_or_else(|| default::LOG_FILTER.to_owned());
+        Ok(Config {
+            model: ModelConfig { bundle, name: self.model.name },
+            server,
+            policy,
+            constraints: Constraints { sla, min_quality },
+            serving,
+            queue,
+            profile,
+            quality,
+            drain,
+            log_filter,
+        })
+    }
+}
+
+fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
+    let key = "serving.paths";
+    let paths = file.paths.unwrap_or_default();
+    if paths.is_empty() {
+        return Err(ConfigError::Missing { key, example: "paths = [\"table@cpu\"]" });
+    }
+    let limit = mprec_router::MAX_PATHS;
+    ensure(
+        paths.len() <= limit,
+        key,
+        format!("{} paths", paths.len()),
+        format!("at most {limit}"),
+    )?;
+    let mut seen = BTreeSet::new();
+    for path in &paths {
+        if let Err(error) = path.parse::<BackendPath>() {
+            ensure(false, key, quoted(path), error)?;
+        }
+        ensure(seen.insert(path), key, format!("{} twice", quoted(path)), "name each path once")?;
+    }
+    let workers = file.workers;
+    let linger_us = file.linger_us.unwrap_or(0);
+    Ok(Serving {
+        workers: workers
+            .map(|count| within("serving.workers", count, 1, mprec_router::MAX_LANES))
+            .transpose()?,
+        pin_workers: file.pin_workers.unwrap_or(false),
+        max_batch: file
+            .max_batch
+            .map(|samples| within("serving.max_batch", samples, 1, mprec_router::MAX_SAMPLES))
+            .transpose()?,
+        linger: Duration::from_micros(within("serving.linger_us", linger_us, 0, 1_000_000)?),
+        paths,
+    })
+}
+
+fn check_policy(text: &str, paths: &[String]) -> Result<PolicyName, ConfigError> {
+    let key = "objective.policy";
+    let policy = text.parse::<PolicyName>().map_err(|error| ConfigError::Value {
+        key: key.into(),
+        value: quoted(text),
+        expected: error.to_string(),
+    })?;
+    if let PolicyName::Static(path) = &policy {
+        let expected = format!("`serving.paths` has {}", paths.join(", "));
+        ensure(paths.contains(path), key, quoted(text), expected)?;
+    }
+    Ok(policy)
+}
+
+fn check_queue(file: QueueFile) -> Result<QueueLimits, ConfigError> {
+    // Eight bytes an id: within this limit all that waits fits into one batch's ids.
+    let most_bytes = 8 * MAX_IDS;
+    Ok(QueueLimits {
+        queries: within(
+            "queue.max_queries",
+            file.max_queries.unwrap_or(default::QUEUE_QUERIES),
+            1,
+            1_000_000,
+        )?,
+        samples: within(
+            "queue.max_samples",
+            file.max_samples.unwrap_or(default::QUEUE_SAMPLES),
+            1,
+            1 << 30,
+        )?,
+        bytes: within(
+            "queue.max_bytes",
+            file.max_bytes.unwrap_or(default::QUEUE_BYTES),
+            1 << 10,
+            most_bytes,
+        )?,
+    })
+}
+
+fn check_quality(
+    file: BTreeMap<String, QualityFile>,
+    paths: &[String],
+) -> Result<BTreeMap<String, DeclaredQuality>, ConfigError> {
+    let mut checked = BTreeMap::new();
+    for (name, QualityFile { accuracy, source }) in file {
+        let variant_of = |path: &String| path.split('@').next() == Some(name.as_str());
+        let known = paths.iter().any(|path| *path == name || variant_of(path));
+        let expected = format!("`serving.paths` has {}", paths.join(", "));
+        ensure(known, "quality", quoted(&name), expected)?;
+        let accuracy = within(&format!("quality.\"{name}\".accuracy"), accuracy, 0.0, 1.0)?;
+        let expected = "say where the accuracy comes from, in at most 200 characters";
+        let told = !source.trim().is_empty() && source.chars().count() <= 200;
+        ensure(told, &format!("quality.\"{name}\".source"), quoted(&source), expected)?;
+        checked.insert(name, DeclaredQuality { accuracy, source });
+    }
+    Ok(checked)
+}
+
+fn seconds(key: &str, value: Option<f64>, least: f64) -> Result<Option<Duration>, ConfigError> {
+    value.map(|value| within(key, value, least, 3_600.0).map(Duration::from_secs_f64)).transpose()
+}
+
+/// `value` if it lies in `least..=most`; NaN does not.
+fn within<T: PartialOrd + Display>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<T, ConfigError> {
+    if value >= least && value <= most {
+        return Ok(value);
+    }
+    Err(ConfigError::Value {
+        key: key.into(),
+        value: value.to_string(),
+        expected: format!("it must be {least} to {most}"),
+    })
+}
+
+fn ensure(
+    holds: bool,
+    key: &str,
+    value: impl Display,
+    expected: impl Display,
+) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    let (value, expected) = (value.to_string(), expected.to_string());
+    Err(ConfigError::Value { key: key.into(), value, expected })
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
