@@ -13,6 +13,8 @@ use std::{
 use mprec_representations::{Batch, BatchShape, Schema};
 use tokio::sync::oneshot;
 
+use crate::metrics::Metrics;
+
 /// A model as clients see it: one name and version, behind which any path may answer.
 #[derive(Debug)]
 pub struct Model {
@@ -125,6 +127,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Whether queries can be answered now.
     fn is_ready(&self) -> bool;
+
+    /// Reports what only the service knows, such as queues, before metrics are rendered.
+    fn observe(&self, metrics: &Metrics) {
+        let _ = metrics;
+    }
 
     /// Takes a query without blocking. Exactly one outcome follows for every query taken.
     ///

@@ -85,7 +85,7 @@ impl<S: Service + ?Sized> Endpoint<S> {
             }
             Route::Live => Ok(reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
             Route::Ready => Ok(self.readiness(None)),
-            Route::Metrics => Ok(reply::metrics(self.metrics.render())),
+            Route::Metrics => Ok(reply::metrics(self.metrics.render(&*self.service))),
             Route::Model(model) => {
                 let model = self.model(&model)?;
                 Ok(reply::json(StatusCode::OK, &ModelMetadata::of(&model)))

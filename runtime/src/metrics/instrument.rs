@@ -25,6 +25,11 @@ impl Counter {
         self.0.fetch_add(amount, Relaxed);
     }
 
+    /// Makes the count at least `total`, which was counted elsewhere.
+    pub fn reach(&self, total: u64) {
+        self.0.fetch_max(total, Relaxed);
+    }
+
     /// The count now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -49,6 +54,22 @@ impl Gauge {
     /// The value now.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down; 0 at first.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Replaces the value.
+    pub fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Relaxed))
     }
 }
 

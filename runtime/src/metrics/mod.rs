@@ -11,29 +11,26 @@
 //! |---|---|
 //! | a protocol, once for every query it submitted | [`Metrics::record_answer`], [`Metrics::record_refusal`] or [`Metrics::record_cancelled`] |
 //! | a protocol, for every request | [`Metrics::record_request`], [`Metrics::requests_in_flight`] |
-//! | the engine, for every batch | [`PathMetrics::record_batch`] |
-//! | the engine, on change | [`PathMetrics::up`], [`PathMetrics::queued_samples`] |
+//! | whoever renders the page, before it does | [`Service::observe`], which calls [`Metrics::observe_path`] |
 
 mod instrument;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use self::instrument::Page;
-pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Sum};
+pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Level, Sum};
 use crate::{
     http::ErrorCode,
-    service::{Answer, Refusal},
+    service::{Answer, Refusal, Service},
 };
 
 /// Upper edges of duration buckets, in seconds; the SLAs are added to them.
 const DURATION_EDGES: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
-/// Upper edges of the sizes of batches.
-const SAMPLE_EDGES: &[f64] =
-    &[1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
-/// Upper edges of observed over predicted service time.
-const RATIO_EDGES: &[f64] = &[0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0];
 /// The label of a path that was not announced at start.
 const OTHER_PATH: &str = "other";
 
@@ -127,13 +124,31 @@ pub struct PathMetrics {
     samples: Counter,
     samples_in_time: Counter,
     correct_in_time: Sum,
-    batch_samples: Histogram,
-    batch_seconds: Histogram,
-    batch_ratio: Histogram,
-    /// 1 while the path can be given work, else 0.
-    pub up: Gauge,
-    /// Samples waiting in the path's queue.
-    pub queued_samples: Gauge,
+    /// Whether [`Metrics::observe_path`] was ever called for it: what nobody looked at is not shown.
+    is_observed: AtomicBool,
+    up: Gauge,
+    queued: Gauge,
+    batches: Counter,
+    batch_samples: Counter,
+    correction: Level,
+    coverage: Level,
+}
+
+/// What the engine says of a path at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PathObservation {
+    /// Whether it can be given work.
+    pub is_up: bool,
+    /// Queries that wait for it.
+    pub queued: usize,
+    /// Batches run since the start.
+    pub batches: u64,
+    /// Samples in those batches.
+    pub batch_samples: u64,
+    /// Recent time of a batch over that of the profile; above 1 the path is slower than profiled.
+    pub correction: f64,
+    /// Share of recent batches that took no longer than predicted with margin.
+    pub coverage: f64,
 }
 
 impl Metrics {
@@ -200,8 +215,26 @@ impl Metrics {
         self.cancelled.add_one();
     }
 
-    /// The Prometheus text of everything.
-    pub fn render(&self) -> String {
+    /// Takes down what the engine says of `path` now; [`Service::observe`] does this before every
+    /// rendering.
+    pub fn observe_path(&self, path: &str, observation: &PathObservation) {
+        let path = self.path(path);
+        path.is_observed.store(true, Relaxed);
+        path.up.set(i64::from(observation.is_up));
+        path.queued.set(i64::try_from(observation.queued).unwrap_or(i64::MAX));
+        path.batches.reach(observation.batches);
+        path.batch_samples.reach(observation.batch_samples);
+        path.correction.set(observation.correction);
+        path.coverage.set(observation.coverage);
+    }
+
+    /// The Prometheus text of everything, after `service` was asked for what it alone knows.
+    pub fn render<S: Service + ?Sized>(&self, service: &S) -> String {
+        service.observe(self);
+        self.page()
+    }
+
+    fn page(&self) -> String {
         let mut page = Page::default();
         page.start("mprec_build_info", "gauge", "The version that runs; always 1.");
         page.value("mprec_build_info", &[("version", &self.version)], 1);
@@ -254,7 +287,7 @@ impl Metrics {
 
     fn render_paths(&self, page: &mut Page) {
         type Part<T> = fn(&PathMetrics) -> &T;
-        let histograms: [(&str, &str, Part<Histogram>); 6] = [
+        let histograms: [(&str, &str, Part<Histogram>); 3] = [
             (
                 "mprec_query_latency_seconds",
                 "From the arrival of a query to its answer, by the path that answered.",
@@ -268,15 +301,6 @@ impl Metrics {
             ("mprec_query_compute_seconds", "The time of a query's batch on its worker.", |path| {
                 &path.compute
             }),
-            ("mprec_batch_samples", "Samples per batch run.", |path| &path.batch_samples),
-            ("mprec_batch_seconds", "The time of a batch on its worker.", |path| {
-                &path.batch_seconds
-            }),
-            (
-                "mprec_batch_observed_over_predicted_ratio",
-                "Observed over predicted time of a batch; above 1 it was slower than predicted.",
-                |path| &path.batch_ratio,
-            ),
         ];
         for (name, help, part) in histograms {
             page.start(name, "histogram", help);
@@ -315,16 +339,40 @@ impl Metrics {
         for path in &self.paths {
             page.value(name, &[("path", &path.name)], path.correct_in_time.get());
         }
-        let gauges: [(&str, &str, Part<Gauge>); 2] = [
-            ("mprec_path_up", "1 while the path can be given work.", |path| &path.up),
-            ("mprec_path_queued_samples", "Samples that wait in the path's queue.", |path| {
-                &path.queued_samples
+        self.render_observed(page);
+    }
+
+    fn render_observed(&self, page: &mut Page) {
+        type Read = fn(&PathMetrics) -> f64;
+        let metrics: [(&str, &str, &str, Read); 6] = [
+            ("mprec_path_up", "gauge", "1 while the path can be given work.", |path| {
+                path.up.get() as f64
             }),
+            ("mprec_path_queued_queries", "gauge", "Queries that wait for the path.", |path| {
+                path.queued.get() as f64
+            }),
+            ("mprec_batches_total", "counter", "Batches run.", |path| path.batches.get() as f64),
+            ("mprec_batch_samples_total", "counter", "Samples in the batches run.", |path| {
+                path.batch_samples.get() as f64
+            }),
+            (
+                "mprec_path_correction_ratio",
+                "gauge",
+                "Recent time of a batch over that of the profile; above 1 the path is slower.",
+                |path| path.correction.get(),
+            ),
+            (
+                "mprec_path_coverage_ratio",
+                "gauge",
+                "Share of recent batches that took no longer than predicted with margin.",
+                |path| path.coverage.get(),
+            ),
         ];
-        for (name, help, part) in gauges {
-            page.start(name, "gauge", help);
-            for path in &self.paths {
-                page.value(name, &[("path", &path.name)], part(path).get());
+        let observed = self.paths.iter().filter(|path| path.is_observed.load(Relaxed));
+        for (name, kind, help, read) in metrics {
+            page.start(name, kind, help);
+            for path in observed.clone() {
+                page.value(name, &[("path", &path.name)], read(path));
             }
         }
     }
@@ -343,20 +391,13 @@ impl PathMetrics {
             samples: Counter::default(),
             samples_in_time: Counter::default(),
             correct_in_time: Sum::default(),
-            batch_samples: Histogram::new(SAMPLE_EDGES),
-            batch_seconds: Histogram::new(edges),
-            batch_ratio: Histogram::new(RATIO_EDGES),
+            is_observed: AtomicBool::new(false),
             up: Gauge::default(),
-            queued_samples: Gauge::default(),
-        }
-    }
-
-    /// A batch of `samples` samples ran for `observed`; before, `predicted` was expected.
-    pub fn record_batch(&self, samples: usize, predicted: Duration, observed: Duration) {
-        self.batch_samples.observe(samples as f64);
-        self.batch_seconds.observe_duration(observed);
-        if !predicted.is_zero() {
-            self.batch_ratio.observe(observed.as_secs_f64() / predicted.as_secs_f64());
+            queued: Gauge::default(),
+            batches: Counter::default(),
+            batch_samples: Counter::default(),
+            correction: Level::default(),
+            coverage: Level::default(),
         }
     }
 }
@@ -390,8 +431,17 @@ mod tests {
         metrics.record_answer(&answer("dhe@moon"), 4, sla, true);
         metrics.record_refusal(&Refusal::Unavailable { reason: "stopping" });
         metrics.record_request(RequestEnd::Error(ErrorCode::BadJson), sla);
-        metrics.path("table@cpu").record_batch(4, sla, sla * 2);
-        let page = metrics.render();
+        assert!(!metrics.page().contains("mprec_path_up{"), "nobody has looked");
+        let observation = PathObservation {
+            is_up: true,
+            queued: 3,
+            batches: 5,
+            batch_samples: 70,
+            correction: 1.25,
+            coverage: 0.95,
+        };
+        metrics.observe_path("table@cpu", &observation);
+        let page = metrics.page();
         for line in [
             "mprec_build_info{version=\"0.1.0\"} 1",
             "mprec_query_latency_seconds_bucket{path=\"table@cpu\",le=\"0.017\"} 1",
@@ -401,7 +451,9 @@ mod tests {
             "mprec_correct_in_time_total{path=\"table@cpu\"} 3",
             "mprec_queries_refused_total{reason=\"unavailable\"} 1",
             "mprec_requests_total{code=\"bad_json\"} 1",
-            "mprec_batch_observed_over_predicted_ratio_bucket{path=\"table@cpu\",le=\"2\"} 1",
+            "mprec_path_up{path=\"table@cpu\"} 1",
+            "mprec_batch_samples_total{path=\"table@cpu\"} 70",
+            "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
@@ -409,7 +461,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_announced_once_and_is_named_by_the_rules() {
-        let page = Metrics::new("0", &["a@b"], &[]).render();
+        let page = Metrics::new("0", &["a@b"], &[]).page();
         let mut names = std::collections::BTreeSet::new();
         for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();

@@ -218,7 +218,7 @@ impl Server {
 
     /// A line of the metrics page.
     fn metric(&self, name: &str) -> f64 {
-        let page = self.metrics.render();
+        let page = self.metrics.render(&*self.service);
         let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         found.unwrap_or_else(|| panic!("{name} in\n{page}")).parse().unwrap()
     }
