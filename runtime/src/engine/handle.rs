@@ -162,6 +162,20 @@ impl Service for Engine {
         self.shared.is_ready()
     }
 
+    fn observe(&self, metrics: &crate::metrics::Metrics) {
+        for path in self.stats().paths {
+            let observation = crate::metrics::PathObservation {
+                is_up: path.is_up,
+                queued: path.queued,
+                batches: path.counts.batches,
+                batch_samples: path.counts.batch_samples,
+                correction: path.correction,
+                coverage: path.coverage,
+            };
+            metrics.observe_path(&path.name, &observation);
+        }
+    }
+
     fn submit(
         &self,
         _model: &Arc<Model>,
