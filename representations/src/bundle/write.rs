@@ -67,6 +67,11 @@ impl BundleWriter {
         Ok(Self { folder: folder.as_ref().to_owned(), manifest: bundle.manifest().clone() })
     }
 
+    /// Where the bundle lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The manifest so far.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

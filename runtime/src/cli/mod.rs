@@ -7,11 +7,13 @@ mod eval;
 mod failure;
 mod inputs;
 mod inspect;
+mod load;
 mod output;
 mod profile;
 mod score;
 mod serve;
 mod simulate;
+mod train;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,8 @@ enum Command {
     /// Prepare click data.
     #[command(subcommand)]
     Data(data::Command),
+    /// Train variants from prepared data, into a bundle.
+    Train(train::Train),
     /// Show what a bundle holds, and check it.
     Inspect(inspect::Inspect),
     /// Measure a path's quality on labelled rows.
@@ -55,6 +59,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Serve a bundle over HTTP.
     Serve(serve::Serve),
+    /// Put an open-loop load on a running server.
+    Load(load::Load),
 }
 
 /// Runs a command and reports its failure, with every cause on one line.
@@ -67,12 +73,14 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
             match arguments.command {
                 Command::Data(command) => command.run(&output),
+                Command::Train(command) => command.run(&output),
                 Command::Inspect(command) => command.run(&output),
                 Command::Eval(command) => command.run(&output),
                 Command::Score(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
+                Command::Load(command) => command.run(&output),
             }
         });
     match result {
