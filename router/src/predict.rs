@@ -8,8 +8,8 @@ use crate::{DeviceId, Time};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeviceView {
     pub(crate) device: DeviceId,
-    /// Queued lane time with the same or an earlier deadline.
-    pub(crate) ahead_ns: f64,
+    /// Until a lane is free of running and queued work with the same or an earlier deadline.
+    pub(crate) wait_ns: f64,
     /// Whether nothing queued has a later deadline.
     pub(crate) in_order: bool,
     /// How long queries with later deadlines can be held up without breaking a promise.

@@ -34,7 +34,8 @@ impl Queued {
 pub struct PathQueue {
     entries: VecDeque<Queued>,
     samples: u64,
-    /// Lane time of the planned batches that are full.
+    /// Lane time of each planned batch that is full, and of all of them.
+    closed: Vec<f64>,
     closed_ns: f64,
     /// The last planned batch, which may still grow.
     tail_samples: u32,
@@ -70,6 +71,22 @@ impl PathQueue {
     /// Lane time that the queue stands for, nanoseconds.
     pub(crate) fn work_ns(&self) -> f64 {
         self.closed_ns + self.tail_ns
+    }
+
+    /// Lane time that the queue stands for, without the last planned batch unless `tail`.
+    pub(crate) fn ahead_ns(&self, tail: bool) -> f64 {
+        if tail { self.work_ns() } else { self.closed_ns }
+    }
+
+    /// How many batches are planned.
+    pub(crate) fn batches(&self) -> usize {
+        self.closed.len() + usize::from(self.tail_samples > 0)
+    }
+
+    /// Lane time of each planned batch, without the last one unless `tail`.
+    pub(crate) fn planned(&self, tail: bool) -> impl Iterator<Item = f64> {
+        let tail = (tail && self.tail_samples > 0).then_some(self.tail_ns);
+        self.closed.iter().copied().chain(tail)
     }
 
     /// Lane time of the last planned batch if `samples` more fit into it.
@@ -120,6 +137,7 @@ impl PathQueue {
 
     /// Counts the work anew, with today's correction.
     pub(crate) fn replan(&mut self, max_batch: u32, service_ns: impl Fn(u32) -> f64) {
+        self.closed.clear();
         (self.closed_ns, self.tail_samples, self.tail_ns) = (0.0, 0, 0.0);
         for at in 0..self.entries.len() {
             self.plan(self.entries[at].samples, max_batch, &service_ns);
@@ -132,7 +150,9 @@ impl PathQueue {
     /// Adds samples to the last planned batch or begins a new one; `tail_ns` is left stale.
     fn plan(&mut self, samples: u32, max_batch: u32, service_ns: &impl Fn(u32) -> f64) {
         if self.tail_samples > 0 && self.tail_samples + samples > max_batch {
-            self.closed_ns += service_ns(self.tail_samples);
+            let full_ns = service_ns(self.tail_samples);
+            self.closed.push(full_ns);
+            self.closed_ns += full_ns;
             self.tail_samples = 0;
         }
         self.tail_samples += samples;

@@ -43,6 +43,19 @@ impl Router {
         Ok(Self { state: RouterState::new(profiles, config)?, policy })
     }
 
+    /// A router with a policy of the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a key of `config` is out of range.
+    pub fn with_policy(
+        profiles: Profiles,
+        policy: Box<dyn Policy>,
+        config: RouterConfig,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self { state: RouterState::new(profiles, config)?, policy })
+    }
+
     /// Decides a query and, if it is admitted, queues it.
     ///
     /// The bound on waiting queries holds for every policy alike.

@@ -251,35 +251,41 @@ impl RouterState {
 
     /// Predicts when the query would be done on a path, if it were admitted now.
     pub fn predict(&self, path: PathId, query: &Query, now: Time) -> Prediction {
-        let view = self.view(self.profiles.device_of(path), query.deadline());
+        let view = self.view(self.profiles.device_of(path), query.deadline(), now);
         self.predict_in(&view, path, query.samples(), now)
     }
 
     /// What a device looks like to a query with this deadline.
-    pub(crate) fn view(&self, device: DeviceId, deadline: Time) -> DeviceView {
+    pub(crate) fn view(&self, device: DeviceId, deadline: Time, now: Time) -> DeviceView {
         let state = &self.devices[usize::from(device.0)];
-        let in_order = deadline >= state.latest_deadline;
-        let mut view = DeviceView {
-            device,
-            ahead_ns: state.queued_ns,
-            in_order,
-            slack_behind_ns: f64::INFINITY,
-        };
-        if in_order {
-            return view;
+        if deadline >= state.latest_deadline {
+            let wait_ns = self.wait_ns(device, None, now);
+            return DeviceView { device, wait_ns, in_order: true, slack_behind_ns: f64::INFINITY };
         }
-        view.ahead_ns = 0.0;
+        let (mut ahead_ns, mut slack_behind_ns) = (0.0, f64::INFINITY);
         for &path in &state.paths {
             let queue = &self.path(path).queue;
             if queue.is_empty() {
                 continue;
             }
             let (behind, slack) = queue.behind(deadline);
-            let ahead = 1.0 - behind as f64 / queue.samples() as f64;
-            view.ahead_ns += queue.work_ns() * ahead;
-            view.slack_behind_ns = view.slack_behind_ns.min(slack);
+            ahead_ns += queue.work_ns() * (1.0 - behind as f64 / queue.samples() as f64);
+            slack_behind_ns = slack_behind_ns.min(slack);
         }
-        view
+        let wait_ns = state.lanes.start_after(ahead_ns, now);
+        DeviceView { device, wait_ns, in_order: false, slack_behind_ns }
+    }
+
+    /// Until a lane is free of everything queued, but for the last batch of the path `without`.
+    fn wait_ns(&self, device: DeviceId, without: Option<PathId>, now: Time) -> f64 {
+        let state = &self.devices[usize::from(device.0)];
+        let queue = |&path: &PathId| (&self.path(path).queue, Some(path) != without);
+        let count = state.paths.iter().map(|path| self.path(*path).queue.batches()).sum();
+        let batches = state.paths.iter().map(queue).flat_map(|(queue, tail)| queue.planned(tail));
+        state.lanes.start_behind(batches, count, now).unwrap_or_else(|| {
+            let work = state.paths.iter().map(queue).map(|(queue, tail)| queue.ahead_ns(tail));
+            state.lanes.start_after(work.sum(), now)
+        })
     }
 
     /// Lane time that is queued or running on a device, per lane.
@@ -300,12 +306,13 @@ impl RouterState {
         let device = &self.devices[usize::from(view.device.0)];
         let joined =
             if view.in_order { state.queue.joinable(samples, state.max_batch) } else { None };
-        let (ahead_ns, batch, already_ns) = match joined {
-            Some((tail, tail_ns)) => (view.ahead_ns - tail_ns, tail + samples, tail_ns),
-            None => (view.ahead_ns, samples, 0.0),
+        let (wait_ns, batch, already_ns) = match joined {
+            Some((tail, tail_ns)) => {
+                (self.wait_ns(view.device, Some(path), now), tail + samples, tail_ns)
+            }
+            None => (view.wait_ns, samples, 0.0),
         };
         let service_ns = curve.mean_ns(batch) * state.correction.factor(batch);
-        let wait_ns = device.lanes.start_after(ahead_ns, now);
         let batch_ns = device.lanes.mean_batch_ns();
         let margin = state.correction.margin(batch);
         Prediction {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Policy, PolicyName, admit, best_accuracy,
-    price::{Demand, Load, Price},
+    price::{Demand, Load, Offer, Price},
     refuse_unusable,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// Stepping up to a more accurate path than the last one must be worth this many times its price.
 const HYSTERESIS: f64 = 2.0;
 /// The least probability of being in time at which a query is tried although no path is sure.
-const LEAST_CHANCE: f64 = 0.5;
+const LEAST_CHANCE: f64 = 0.02;
 
 /// See the module documentation.
 #[derive(Debug, Clone)]
@@ -25,18 +25,20 @@ pub struct MultiPath {
     candidates: Vec<Candidate>,
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
+    hysteresis: f64,
 }
 
 #[derive(Debug, Clone)]
 struct DeviceMemory {
     lanes: f64,
     demand: Demand,
+    price: Price,
     /// Accuracy of the last path taken here while the most accurate one was free to take.
     level: f64,
     // What follows belongs to one decision.
     view: Option<DeviceView>,
-    price: Option<Price>,
     workload_ns: f64,
+    idle: usize,
     cheapest_ns: f64,
     soonest_ns: f64,
     best_score: f64,
@@ -50,6 +52,8 @@ struct Candidate {
     accuracy: f64,
     prediction: Prediction,
     sure: bool,
+    /// Probability that it would be in time on an idle device.
+    alone: f64,
     chance: f64,
     score: f64,
 }
@@ -62,8 +66,9 @@ impl MultiPath {
             demand: Demand::default(),
             level: 1.0,
             view: None,
-            price: None,
+            price: Price::new(),
             workload_ns: 0.0,
+            idle: 0,
             cheapest_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
@@ -74,7 +79,15 @@ impl MultiPath {
             devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
+            hysteresis: HYSTERESIS,
         }
+    }
+
+    /// Sets how many times its price a step up in accuracy must be worth; 1 is none, 2 the default.
+    #[must_use]
+    pub fn with_hysteresis(mut self, times: f64) -> Self {
+        self.hysteresis = times.max(1.0);
+        self
     }
 
     /// The share of its spare time that a query of this class may spend waiting: all of it while
@@ -98,13 +111,17 @@ impl Policy for MultiPath {
             *share += weight * (here - *share);
         }
         let budget_ns = query.deadline().nanos_from(now);
+        let full_ns = query.deadline().nanos_from(query.arrival());
         let waiting_share = self.waiting_share(query);
 
         for (at, device) in self.devices.iter_mut().enumerate() {
-            let view = state.view(crate::DeviceId(at as u16), query.deadline());
+            let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             device.workload_ns = state.workload_ns(view.device, now);
+            device.idle = state.lanes(view.device).idle().saturating_sub(1);
             device.view = Some(view);
-            device.price = Some(device.demand.price(&self.load, device.lanes));
+            if self.load.due() {
+                device.demand.price(&self.load, device.lanes, &mut device.price);
+            }
             device.cheapest_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
@@ -118,8 +135,9 @@ impl Policy for MultiPath {
             }
             let at = usize::from(state.profiles().device_of(path).0);
             let device = &mut self.devices[at];
-            let (Some(view), Some(price)) = (&device.view, &device.price) else { continue };
+            let Some(view) = &device.view else { continue };
             let prediction = state.predict_in(view, path, query.samples(), now);
+            let alone = prediction.chance(full_ns + prediction.wait_ns);
             device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
             let accuracy = state.profiles().path(path).accuracy;
             if accuracy < query.min_quality() {
@@ -129,9 +147,13 @@ impl Policy for MultiPath {
             let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
             let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
             let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
-            let chance = if harmless { prediction.chance(budget_ns) } else { 0.0 };
-            let step_up = if accuracy > device.level { HYSTERESIS } else { 1.0 };
-            let harm = price.of(device.workload_ns, prediction.cost_ns) * step_up;
+            let service_spare_ns = budget_ns - prediction.service_ns;
+            let may_wait =
+                waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
+            let chance = if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
+            let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
+            let harm =
+                device.price.of(device.workload_ns, prediction.cost_ns, device.idle) * step_up;
             let score = samples * accuracy * chance - harm;
             if sure {
                 device.best_score = device.best_score.max(score);
@@ -142,6 +164,7 @@ impl Policy for MultiPath {
                 accuracy,
                 prediction,
                 sure,
+                alone,
                 chance,
                 score,
             });
@@ -162,7 +185,7 @@ impl Policy for MultiPath {
         let chosen = best(true, &self.candidates)
             .or_else(|| best(false, &self.candidates).filter(|chance| chance.score > 0.0));
 
-        self.learn(query, weight, chosen.as_ref());
+        self.learn(query, state, weight, chosen.as_ref());
         let Some(chosen) = chosen else {
             if self.candidates.is_empty() {
                 return refuse_unusable(state);
@@ -191,13 +214,19 @@ impl Policy for MultiPath {
 
 impl MultiPath {
     /// Counts the query as demand on the device that took it, or would have been first to.
-    fn learn(&mut self, query: &Query, weight: f64, chosen: Option<&Candidate>) {
+    fn learn(
+        &mut self,
+        query: &Query,
+        state: &RouterState,
+        weight: f64,
+        chosen: Option<&Candidate>,
+    ) {
         let samples = f64::from(query.samples());
         for candidate in &self.candidates {
             // What the query could still earn if this device had no time for it.
             let others = self.devices.iter().enumerate().filter(|&(at, _)| at != candidate.device);
             let elsewhere = others.map(|(_, device)| device.best_score).fold(0.0, f64::max);
-            let earned = (samples * candidate.accuracy - elsewhere).max(0.0);
+            let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
             device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
         }
@@ -207,12 +236,31 @@ impl MultiPath {
             .enumerate()
             .min_by(|(_, a), (_, b)| a.soonest_ns.total_cmp(&b.soonest_ns));
         let taker = chosen.map(|chosen| chosen.device).or(first.map(|(at, _)| at));
+        let budget_ns = query.deadline().nanos_from(query.arrival());
         for (at, device) in self.devices.iter_mut().enumerate() {
             if !device.cheapest_ns.is_finite() {
                 continue;
             }
-            let work_ns = if Some(at) == taker { device.cheapest_ns } else { 0.0 };
-            device.demand.offered(weight, work_ns, device.density);
+            // What is too large for its deadline on an idle machine competes with nothing.
+            let here = self.candidates.iter().filter(|candidate| candidate.device == at);
+            let top = here
+                .filter(|candidate| candidate.alone >= LEAST_CHANCE)
+                .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
+            let mut offer = Offer {
+                work_ns: 0.0,
+                dearest_ns: 0.0,
+                density: device.density,
+                value: 0.0,
+                budget_ns,
+                margin: 1.0,
+            };
+            if let Some(top) = top.filter(|_| Some(at) == taker) {
+                offer.work_ns = device.cheapest_ns;
+                offer.dearest_ns = top.prediction.cost_ns;
+                offer.value = samples * top.accuracy;
+                offer.margin = state.path(top.path).correction.margin(query.samples());
+            }
+            device.demand.offered(weight, &offer);
         }
         if let Some(chosen) = chosen {
             let here = self.candidates.iter().filter(|other| other.device == chosen.device);

@@ -4,8 +4,17 @@
 
 use crate::Time;
 
-/// Weight of one arrival in the averages of the load.
-const RATE: f64 = 1.0 / 64.0;
+/// The least and the most arrivals that averages of the load look back on.
+const WINDOW: (f64, f64) = (256.0, 8_192.0);
+/// Averages look back on this many time budgets, within [`WINDOW`]: what is spent now is felt for
+/// about one.
+const BUDGETS: f64 = 8.0;
+/// A price table is used for this many decisions.
+const REFRESH: u64 = 32;
+/// Intervals of a price table.
+const STEPS: usize = 48;
+/// Upper ends of the size classes: service time as a share of the time budget.
+const CLASSES: [f64; 7] = [0.03, 0.1, 0.2, 0.35, 0.5, 0.75, f64::INFINITY];
 
 /// Gaps between arrivals and the time budgets that queries come with.
 #[derive(Debug, Clone, Default)]
@@ -21,16 +30,26 @@ impl Load {
     /// Counts an arrival; returns the weight that the other averages give to it.
     pub(super) fn arrived(&mut self, now: Time, budget_ns: f64) -> f64 {
         self.arrivals += 1;
-        let weight = RATE.max(1.0 / self.arrivals as f64);
+        let weight = self.weight();
         self.budget_ns += weight * (budget_ns - self.budget_ns);
         if self.arrivals > 1 {
             let gap_ns = now.nanos_from(self.last).max(0.0);
-            let weight = RATE.max(1.0 / (self.arrivals - 1) as f64);
+            let weight = weight.max(1.0 / (self.arrivals - 1) as f64);
             self.gap_ns += weight * (gap_ns - self.gap_ns);
             self.gap_square += weight * (gap_ns * gap_ns - self.gap_square);
         }
         self.last = now;
         weight
+    }
+
+    pub(super) fn due(&self) -> bool {
+        self.arrivals.is_multiple_of(REFRESH) || self.arrivals < REFRESH
+    }
+
+    fn weight(&self) -> f64 {
+        let per_budget = if self.gap_ns > 0.0 { self.budget_ns / self.gap_ns } else { 0.0 };
+        let window = (BUDGETS * per_budget).clamp(WINDOW.0, WINDOW.1);
+        (1.0 / window).max(1.0 / self.arrivals as f64)
     }
 
     /// Squared coefficient of variation of the gaps: 1 for Poisson arrivals, 0 for a metronome.
@@ -42,66 +61,154 @@ impl Load {
     }
 }
 
+/// One offered query, as a device sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// Lane time on the cheapest path; 0 if another device took the query.
+    pub(super) work_ns: f64,
+    /// Lane time on the most accurate path that could take it.
+    pub(super) dearest_ns: f64,
+    /// What a nanosecond of lane time could have earned.
+    pub(super) density: f64,
+    /// Correct predictions it is worth.
+    pub(super) value: f64,
+    /// Its time budget.
+    pub(super) budget_ns: f64,
+    /// Upper over expected service time.
+    pub(super) margin: f64,
+}
+
 /// The demand on one device, counted in the lane time of its cheapest path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Demand {
     work_ns: f64,
     work_square: f64,
+    dearest_ns: f64,
+    margin: f64,
     /// What a nanosecond of lane time earns: correct predictions, above what the query could
     /// have earned elsewhere.
     density: f64,
+    classes: [Class; CLASSES.len()],
+}
+
+/// Queries of similar size: their value, and their service time weighted by value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Class {
+    value: f64,
+    service: f64,
 }
 
 impl Demand {
-    /// Counts what an offered query would have cost here at least (0 if it went elsewhere), and
-    /// what that time could have earned.
-    pub(super) fn offered(&mut self, weight: f64, work_ns: f64, density: f64) {
-        self.work_ns += weight * (work_ns - self.work_ns);
-        self.work_square += weight * (work_ns * work_ns - self.work_square);
-        self.density += weight * (density - self.density);
+    /// Counts an offered query.
+    pub(super) fn offered(&mut self, weight: f64, offer: &Offer) {
+        let work_ns = offer.work_ns;
+        let mean = |average: &mut f64, value: f64| *average += weight * (value - *average);
+        mean(&mut self.work_ns, work_ns);
+        mean(&mut self.work_square, work_ns * work_ns);
+        mean(&mut self.density, offer.density);
+        if work_ns <= 0.0 {
+            return;
+        }
+        mean(&mut self.dearest_ns, offer.dearest_ns);
+        mean(&mut self.margin, offer.margin);
+        let share = work_ns / offer.budget_ns;
+        let here = CLASSES.iter().position(|&end| share <= end).unwrap_or(CLASSES.len() - 1);
+        for (at, class) in self.classes.iter_mut().enumerate() {
+            let value = if at == here { offer.value } else { 0.0 };
+            mean(&mut class.value, value);
+            mean(&mut class.service, value * work_ns);
+        }
     }
 
-    /// The price list of this device for the present load.
-    pub(super) fn price(&self, load: &Load, lanes: f64) -> Price {
-        let utilisation =
-            if load.gap_ns > 0.0 { self.work_ns / (load.gap_ns * lanes) } else { 0.0 };
-        if self.work_ns <= 0.0 {
-            return Price { scale: 0.0, theta: 0.0, knee_ns: 0.0, lanes };
+    /// Writes the price list of this device for the present load.
+    pub(super) fn price(&self, load: &Load, lanes: f64, price: &mut Price) {
+        price.scale = 0.0;
+        if self.work_ns <= 0.0 || load.gap_ns <= 0.0 {
+            return;
         }
-        // E[S²]/E[S], the mean length of the query that a random moment of service belongs to.
+        // E[S²]/E[S]: the mean length of the query that a random moment of service belongs to.
         let typical_ns = self.work_square / self.work_ns;
-        let spread_ns =
-            (typical_ns + self.work_ns * (load.variation() - 1.0)).max(0.2 * typical_ns);
-        let theta = 2.0 * (1.0 - utilisation).max(0.0) * lanes / spread_ns;
-        let knee_ns = (load.budget_ns - 1.2 * typical_ns).max(0.0);
-        Price { scale: self.density * utilisation.min(1.0), theta, knee_ns, lanes }
+        let variance = (typical_ns / self.work_ns + load.variation() - 1.0).max(0.2);
+        let measured = self.work_ns / (load.gap_ns * lanes);
+        let seen = (2.0 / load.weight()).min(load.arrivals as f64);
+        let utilisation = measured * (1.0 + (variance / seen).sqrt());
+        let theta = 2.0 * (1.0 - utilisation) * lanes / (self.work_ns * variance);
+
+        let batch_ns = load.budget_ns * typical_ns;
+        let cap_ns =
+            if theta > 0.0 { 5.0 * self.dearest_ns / lanes + 8.0 / theta } else { f64::INFINITY };
+        let total: f64 = self.classes.iter().map(|class| class.value).sum();
+        price.step_ns = load.budget_ns / STEPS as f64;
+        price.table = [0.0; STEPS + 1];
+        for class in self.classes.iter().filter(|class| class.value > 0.0) {
+            let service_ns = class.service / class.value;
+            let allowance_ns = (self.margin - 1.0) * (service_ns * service_ns + batch_ns).sqrt();
+            let knee_ns = (load.budget_ns - service_ns - allowance_ns).clamp(0.0, cap_ns);
+            let share = class.value / total;
+            for (at, entry) in price.table.iter_mut().enumerate() {
+                *entry += share * potential(at as f64 * price.step_ns, knee_ns, theta);
+            }
+        }
+        price.utilisation = measured;
+        price.scale = self.density * measured.min(1.0) * lanes;
+        price.lanes = lanes;
     }
 }
 
 /// What lane time costs on one device, by how much of it is already taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Price {
     scale: f64,
-    theta: f64,
-    knee_ns: f64,
     lanes: f64,
+    utilisation: f64,
+    step_ns: f64,
+    table: [f64; STEPS + 1],
 }
 
 impl Price {
-    /// Correct predictions that later queries are expected to lose if `cost_ns` of lane time are
-    /// added to a device whose lanes each have `workload_ns` to do.
-    pub(super) fn of(&self, workload_ns: f64, cost_ns: f64) -> f64 {
-        let after_ns = workload_ns + cost_ns / self.lanes;
-        let added = self.potential(after_ns) - self.potential(workload_ns);
-        (self.scale * self.lanes * added).max(0.0)
+    pub(super) fn new() -> Self {
+        Self { scale: 0.0, lanes: 1.0, utilisation: 0.0, step_ns: 1.0, table: [0.0; STEPS + 1] }
     }
 
-    fn potential(&self, workload_ns: f64) -> f64 {
-        // Below this the exponential is a straight line over the whole range.
-        if self.theta * self.knee_ns < 1e-6 {
-            return workload_ns;
+    /// Correct predictions that later queries are expected to lose if `cost_ns` of lane time are
+    /// added to a device whose lanes each have `workload_ns` to do, and of which `idle` stay idle.
+    pub(super) fn of(&self, workload_ns: f64, cost_ns: f64, idle: usize) -> f64 {
+        if self.scale <= 0.0 {
+            return 0.0;
         }
-        let below = self.theta * (self.knee_ns - workload_ns);
-        if below > 0.0 { (-below).exp() / self.theta } else { (1.0 - below) / self.theta }
+        let added = self.lookup(workload_ns + cost_ns / self.lanes) - self.lookup(workload_ns);
+        let others_busy = (1.3 * self.utilisation).min(1.0).powi(idle.min(64) as i32);
+        (self.scale * added * others_busy).max(0.0)
     }
+
+    /// Linear between entries, and with slope 1 beyond the last.
+    fn lookup(&self, workload_ns: f64) -> f64 {
+        let place = workload_ns / self.step_ns;
+        let at = place as usize;
+        if at >= STEPS {
+            return self.table[STEPS] + workload_ns - self.step_ns * STEPS as f64;
+        }
+        self.table[at] + (place - at as f64) * (self.table[at + 1] - self.table[at])
+    }
+}
+
+/// The integral from 0 to `workload_ns` of the price `(e^{θB} - 1) / (e^{θK} - 1)`, which is 1
+/// beyond the knee `K`.
+fn potential(workload_ns: f64, knee_ns: f64, theta: f64) -> f64 {
+    let below = workload_ns.min(knee_ns);
+    let above = workload_ns - below;
+    if knee_ns <= 0.0 {
+        return above;
+    }
+    let range = theta * knee_ns;
+    let inside = if range.abs() < 1e-3 {
+        // The limit for θ → 0: the price grows linearly.
+        below * below / (2.0 * knee_ns)
+    } else if range > 30.0 {
+        // e^{θK} overflows in time; the terms that are lost are below e^{-30}.
+        ((below - knee_ns) * theta).exp() / theta
+    } else {
+        ((theta * below).exp_m1() / theta - below) / range.exp_m1()
+    };
+    inside + above
 }

@@ -171,17 +171,19 @@ pub fn simulate(
     trace: &Trace,
     config: &SimConfig,
 ) -> Result<Report, SimError> {
-    simulate_with(profiles, policy, trace, config, |_| {})
+    let router = Router::new(profiles.clone(), policy, config.router.clone())?;
+    simulate_with(router, trace, config, |_| {})
 }
 
-/// As [`simulate`], telling `observer` of everything that happens, in order.
+/// Simulates a router (with any policy, in any state of health) on a trace, telling `observer` of
+/// everything that happens, in order. The router brings its own settings; `config.router` is
+/// not looked at.
 ///
 /// # Errors
 ///
-/// As [`simulate`].
+/// [`SimError`] if the configuration or the trace is wrong.
 pub fn simulate_with(
-    profiles: &Profiles,
-    policy: &PolicyName,
+    router: Router,
     trace: &Trace,
     config: &SimConfig,
     observer: impl FnMut(Event<'_>),
@@ -191,7 +193,8 @@ pub fn simulate_with(
             return Err(SimError::Slowdown { factor: slowdown.factor });
         }
     }
-    let router = Router::new(profiles.clone(), policy, config.router.clone())?;
+    let profiles = &router.state().profiles().clone();
+    let policy = router.policy();
     let paths = profiles.paths().iter().map(|path| (path.name.as_str(), path.accuracy));
     let lanes = |device: &crate::DeviceProfile| vec![OnLane::default(); device.lanes as usize];
     let simulation = Simulation {
@@ -206,7 +209,7 @@ pub fn simulate_with(
         batches: 0,
         observer,
     };
-    simulation.run(trace, policy)
+    simulation.run(trace, &policy)
 }
 
 /// A batch on a lane.
