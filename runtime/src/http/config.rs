@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct HttpConfig {
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// Largest request head (request line and headers), in bytes; at least 8192.
+    /// Size of the buffer that must hold a request's head (request line and headers), in bytes; at
+    /// least 8192. Bodies pass through it too, and a larger one takes fewer reads.
     pub max_head_bytes: usize,
     /// Most headers of one request.
     pub max_headers: usize,

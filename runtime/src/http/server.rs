@@ -55,7 +55,7 @@ pub async fn serve<S: Service + ?Sized>(
     service: Arc<S>,
     metrics: Arc<Metrics>,
     config: HttpConfig,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = ()>,
 ) -> Drained {
     let endpoint =
         Arc::new(Endpoint { metrics, config, stopping: AtomicBool::new(false), service });

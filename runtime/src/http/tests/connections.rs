@@ -74,6 +74,34 @@ async fn bodies_in_chunks_of_any_size_are_read() {
 }
 
 #[tokio::test]
+async fn a_hundred_thousand_chunks_are_one_body() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let head =
+        "POST /v2/models/ctr/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.stream.write_all(head.as_bytes()).await.unwrap();
+    let spaces = "1\r\n \r\n".repeat(100_000);
+    client.stream.write_all(spaces.as_bytes()).await.unwrap();
+    let body = request().to_string();
+    let last = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    client.stream.write_all(last.as_bytes()).await.unwrap();
+    assert_eq!(client.reply().await.unwrap().scores(), expected());
+}
+
+#[tokio::test]
+async fn a_head_request_gets_a_head() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.stream.write_all(b"HEAD /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        assert_ne!(client.stream.read_buf(&mut bytes).await.unwrap(), 0);
+    }
+    assert!(bytes.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(client.ask("GET", "/v2/health/ready", "", b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_request_framed_twice_is_not_read_as_two() {
     let server = Server::start().await;
     for framing in [
@@ -91,24 +119,16 @@ async fn a_request_framed_twice_is_not_read_as_two() {
             "POST /v2/models/ctr/infer HTTP/1.1\r\nhost: x\r\n{framing}\r\n0\r\n\r\n{smuggled}"
         );
         client.stream.write_all(bytes.as_bytes()).await.unwrap();
-        let mut statuses = Vec::new();
-        while let Some(reply) = client.reply().await {
-            statuses.push(reply.status);
-            if statuses.len() == 2 || reply.status == 400 {
-                break;
-            }
-        }
-        assert!(
-            statuses.iter().all(|&status| status != 200 || framing.contains("chunked")),
-            "{framing}"
-        );
+        // Nothing behind the head may count as a request, for a proxy may see its end elsewhere.
+        assert_eq!(client.reply().await.unwrap().status, 400, "{framing}");
+        assert!(client.reply().await.is_none(), "{framing}");
     }
 }
 
 #[tokio::test]
 async fn heads_have_limits() {
     let server = Server::start().await;
-    for headers in ["x: y\r\n".repeat(100), format!("x: {}\r\n", "y".repeat(64 << 10))] {
+    for headers in ["x: y\r\n".repeat(100), format!("x: {}\r\n", "y".repeat(256 << 10))] {
         let mut client = server.connect().await;
         let bytes = format!("GET /v2 HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
         let _ = client.stream.write_all(bytes.as_bytes()).await;
