@@ -50,20 +50,22 @@ pub enum Plan {
 ///
 /// `queue` yields the queries in order of deadline, none of them expired. `finish_by` is a moment
 /// by which other queues on the device need the lane ([`Time::MAX`] if none does); it limits
-/// growth, never the first query. `upper_ns(samples)` is the predicted service time with margin.
+/// growth, never the first query. `service_ns(samples)` is the predicted service time.
 pub fn plan<'q>(
     queue: impl IntoIterator<Item = &'q Queued>,
     rule: BatchRule,
     finish_by: Time,
-    upper_ns: impl Fn(u32) -> f64,
+    service_ns: impl Fn(u32) -> f64,
     now: Time,
 ) -> Plan {
     let mut queue = queue.into_iter();
     let Some(head) = queue.next() else { return Plan::Empty };
-    let in_time = |samples: u32, by: Time| now.plus_nanos(upper_ns(samples)) <= by;
+    let in_time = |samples: u32, by: Time| now.plus_nanos(service_ns(samples)) <= by;
 
+    // The earliest deadline in the batch that can be met: in order, that of the first that can.
     let mut finish_by = finish_by;
-    if in_time(head.samples, head.deadline) {
+    let mut met = in_time(head.samples, head.deadline);
+    if met {
         finish_by = finish_by.min(head.deadline);
     }
     let (mut queries, mut samples) = (1, head.samples);
@@ -76,12 +78,16 @@ pub fn plan<'q>(
                 break;
             }
             (queries, samples) = (queries + 1, together);
+            if !met && in_time(together, next.deadline) {
+                met = true;
+                finish_by = finish_by.min(next.deadline);
+            }
         }
     }
     if closed || rule.linger.is_zero() {
         return Plan::Run { queries, samples };
     }
-    let latest_start = head.deadline - Duration::from_nanos(upper_ns(samples) as u64);
+    let latest_start = head.deadline - Duration::from_nanos(service_ns(samples) as u64);
     let until = (head.arrival + rule.linger).min(latest_start);
     if until <= now { Plan::Run { queries, samples } } else { Plan::Wait { until } }
 }
@@ -147,6 +153,8 @@ mod tests {
     fn a_head_that_is_late_anyway_does_not_shrink_the_batch() {
         let queue = [queued(20, 100), queued(20, 900), queued(20, 900)];
         assert_eq!(run(&queue, u64::MAX), (3, 60));
+        let queue = [queued(20, 100), queued(20, 500), queued(20, 900)];
+        assert_eq!(run(&queue, u64::MAX), (2, 40), "but the next one that can be met does");
     }
 
     #[test]

@@ -28,8 +28,8 @@ impl Queued {
 
 /// One path's queue, and the lane time that it stands for.
 ///
-/// The work is counted as it will run: in batches of at most `max_batch` samples, so that ten
-/// small queries count as the one batch they make.
+/// The work is counted as it will run, in planned batches that grow until they are full or would make
+/// their first query late: ten small queries count as the one batch they make.
 #[derive(Debug, Clone, Default)]
 pub struct PathQueue {
     entries: VecDeque<Queued>,
@@ -38,8 +38,46 @@ pub struct PathQueue {
     closed: Vec<f64>,
     closed_ns: f64,
     /// The last planned batch, which may still grow.
-    tail_samples: u32,
-    tail_ns: f64,
+    tail: Tail,
+}
+
+/// The last planned batch of a queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tail {
+    /// Samples in it; 0 if there is no batch.
+    pub(crate) samples: u32,
+    /// Its expected lane time.
+    pub(crate) service_ns: f64,
+    /// The deadline of its first query, and the samples of that query.
+    deadline: Time,
+    head_samples: u32,
+}
+
+/// What is known when batches are planned: the rule, predictions, and when work can start.
+pub(crate) struct Planner<S, U> {
+    pub(crate) max_batch: u32,
+    /// Expected service time of a batch, nanoseconds.
+    pub(crate) service_ns: S,
+    /// The same with what must be allowed for, for a batch that starts so many nanoseconds from now.
+    pub(crate) upper_ns: U,
+    pub(crate) now: Time,
+    /// Until the first planned batch starts.
+    pub(crate) start_ns: f64,
+    pub(crate) lanes: f64,
+}
+
+impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<S, U> {
+    /// Whether a batch that starts `start_ns` from now can take `samples` more.
+    pub(crate) fn joins(&self, tail: &Tail, samples: u32, start_ns: f64) -> bool {
+        let together = tail.samples.saturating_add(samples);
+        if tail.samples == 0 || together > self.max_batch {
+            return false;
+        }
+        let spare_ns = tail.deadline.nanos_from(self.now) - start_ns;
+        // A head that is late anyway does not hold the batch small; see `batching`.
+        let upper_ns = |samples| (self.upper_ns)(samples, start_ns);
+        upper_ns(together) <= spare_ns || upper_ns(tail.head_samples) > spare_ns
+    }
 }
 
 impl PathQueue {
@@ -70,7 +108,7 @@ impl PathQueue {
 
     /// Lane time that the queue stands for, nanoseconds.
     pub(crate) fn work_ns(&self) -> f64 {
-        self.closed_ns + self.tail_ns
+        self.closed_ns + self.tail.service_ns
     }
 
     /// Lane time that the queue stands for, without the last planned batch unless `tail`.
@@ -80,32 +118,37 @@ impl PathQueue {
 
     /// How many batches are planned.
     pub(crate) fn batches(&self) -> usize {
-        self.closed.len() + usize::from(self.tail_samples > 0)
+        self.closed.len() + usize::from(self.tail.samples > 0)
     }
 
     /// Lane time of each planned batch, without the last one unless `tail`.
     pub(crate) fn planned(&self, tail: bool) -> impl Iterator<Item = f64> {
-        let tail = (tail && self.tail_samples > 0).then_some(self.tail_ns);
+        let tail = (tail && self.tail.samples > 0).then_some(self.tail.service_ns);
         self.closed.iter().copied().chain(tail)
     }
 
-    /// Lane time of the last planned batch if `samples` more fit into it.
-    pub(crate) fn joinable(&self, samples: u32, max_batch: u32) -> Option<(u32, f64)> {
-        let fits = self.tail_samples > 0 && self.tail_samples + samples <= max_batch;
-        fits.then_some((self.tail_samples, self.tail_ns))
+    /// The last planned batch.
+    pub(crate) fn tail(&self) -> &Tail {
+        &self.tail
     }
 
-    /// Adds a query behind those with the same or an earlier deadline.
-    pub(crate) fn push(&mut self, entry: Queued, max_batch: u32, service_ns: impl Fn(u32) -> f64) {
+    /// Adds a query behind those with the same or an earlier deadline. If it is the last, it
+    /// joins the last planned batch or begins one, as `join` says.
+    pub(crate) fn push<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64>(
+        &mut self,
+        entry: Queued,
+        join: bool,
+        planner: &Planner<S, U>,
+    ) {
         let at = self.entries.partition_point(|other| other.deadline <= entry.deadline);
         let last = at == self.entries.len();
         self.entries.insert(at, entry);
         self.samples += u64::from(entry.samples);
         if last {
-            self.plan(entry.samples, max_batch, &service_ns);
-            self.tail_ns = service_ns(self.tail_samples);
+            self.extend(&entry, join);
+            self.tail.service_ns = (planner.service_ns)(self.tail.samples);
         } else {
-            self.replan(max_batch, service_ns);
+            self.replan(planner);
         }
     }
 
@@ -135,27 +178,40 @@ impl PathQueue {
         self.entries.partition_point(|entry| entry.deadline <= now)
     }
 
-    /// Counts the work anew, with today's correction.
-    pub(crate) fn replan(&mut self, max_batch: u32, service_ns: impl Fn(u32) -> f64) {
+    /// Plans batches anew, with today's correction.
+    pub(crate) fn replan<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64>(
+        &mut self,
+        planner: &Planner<S, U>,
+    ) {
         self.closed.clear();
-        (self.closed_ns, self.tail_samples, self.tail_ns) = (0.0, 0, 0.0);
+        (self.closed_ns, self.tail) = (0.0, Tail::default());
+        let mut start_ns = planner.start_ns;
         for at in 0..self.entries.len() {
-            self.plan(self.entries[at].samples, max_batch, &service_ns);
+            let entry = self.entries[at];
+            let join = planner.joins(&self.tail, entry.samples, start_ns);
+            if !join && self.tail.samples > 0 {
+                self.tail.service_ns = (planner.service_ns)(self.tail.samples);
+                start_ns += self.tail.service_ns / planner.lanes;
+            }
+            self.extend(&entry, join);
         }
-        if self.tail_samples > 0 {
-            self.tail_ns = service_ns(self.tail_samples);
+        if self.tail.samples > 0 {
+            self.tail.service_ns = (planner.service_ns)(self.tail.samples);
         }
     }
 
-    /// Adds samples to the last planned batch or begins a new one; `tail_ns` is left stale.
-    fn plan(&mut self, samples: u32, max_batch: u32, service_ns: &impl Fn(u32) -> f64) {
-        if self.tail_samples > 0 && self.tail_samples + samples > max_batch {
-            let full_ns = service_ns(self.tail_samples);
-            self.closed.push(full_ns);
-            self.closed_ns += full_ns;
-            self.tail_samples = 0;
+    /// Adds a query to the last planned batch or begins one; leaves the tail's time stale.
+    fn extend(&mut self, entry: &Queued, join: bool) {
+        if join {
+            self.tail.samples += entry.samples;
+            return;
         }
-        self.tail_samples += samples;
+        if self.tail.samples > 0 {
+            self.closed.push(self.tail.service_ns);
+            self.closed_ns += self.tail.service_ns;
+        }
+        let Queued { samples, deadline, .. } = *entry;
+        self.tail = Tail { samples, service_ns: 0.0, deadline, head_samples: samples };
     }
 
     /// Samples with a deadline after `deadline`, and the least time, in nanoseconds, by which such
@@ -201,11 +257,28 @@ mod tests {
         100.0 + f64::from(samples)
     }
 
+    fn planner(max_batch: u32) -> Planner<fn(u32) -> f64, fn(u32, f64) -> f64> {
+        Planner {
+            max_batch,
+            service_ns: service,
+            upper_ns: |samples, _| service(samples),
+            now: Time::ZERO,
+            start_ns: 0.0,
+            lanes: 1.0,
+        }
+    }
+
+    fn push(queue: &mut PathQueue, entry: Queued, max_batch: u32) {
+        let planner = planner(max_batch);
+        let join = planner.joins(queue.tail(), entry.samples, queue.ahead_ns(false));
+        queue.push(entry, join, &planner);
+    }
+
     #[test]
     fn equal_deadlines_keep_their_order() {
         let mut queue = PathQueue::default();
         for (id, deadline) in [(1, 50), (2, 30), (3, 50), (4, 40)] {
-            queue.push(entry(id, 1, deadline), 8, service);
+            push(&mut queue, entry(id, 1, deadline), 8);
         }
         let order: Vec<_> = queue.iter().map(|entry| entry.id.0).collect();
         assert_eq!(order, [2, 4, 1, 3]);
@@ -220,12 +293,26 @@ mod tests {
     fn small_queries_count_as_the_batch_they_make() {
         let mut queue = PathQueue::default();
         for id in 0..8 {
-            queue.push(entry(id, 4, id), 16, service);
+            push(&mut queue, entry(id, 4, 10_000 + id), 16);
         }
         assert_eq!(queue.work_ns(), 2.0 * service(16));
-        queue.push(entry(9, 40, 9), 16, service);
+        push(&mut queue, entry(9, 40, 20_000), 16);
         assert_eq!(queue.work_ns(), 2.0 * service(16) + service(40), "a large query runs whole");
-        assert_eq!(queue.joinable(1, 16), None);
+        assert!(!planner(16).joins(queue.tail(), 1, 0.0));
+    }
+
+    #[test]
+    fn a_planned_batch_stops_growing_where_its_first_query_would_be_late() {
+        let mut queue = PathQueue::default();
+        for id in 0..3 {
+            push(&mut queue, entry(id, 20, 150), 100);
+        }
+        // The first two make 140 ns; a third would end at 160. It is late in any case, so the
+        // batch that it begins is not held small for it.
+        assert_eq!(queue.batches(), 2);
+        assert_eq!(queue.work_ns(), service(40) + service(20));
+        push(&mut queue, entry(9, 20, 400), 100);
+        assert_eq!(queue.work_ns(), 2.0 * service(40));
     }
 
     proptest! {
@@ -236,14 +323,14 @@ mod tests {
         ) {
             let mut queue = PathQueue::default();
             for (id, &(samples, deadline)) in queries.iter().enumerate() {
-                queue.push(entry(id as u64, samples, deadline), 32, service);
+                push(&mut queue, entry(id as u64, samples, deadline), 32);
             }
             let mut anew = queue.clone();
-            anew.replan(32, service);
+            anew.replan(&planner(32));
             prop_assert!((queue.work_ns() - anew.work_ns()).abs() < 1e-6);
             let mut out = Vec::new();
             queue.take(taken.min(queries.len()), &mut out);
-            queue.replan(32, service);
+            queue.replan(&planner(32));
             let left: u64 = queue.iter().map(|entry| u64::from(entry.samples)).sum();
             prop_assert_eq!(queue.samples(), left);
             prop_assert_eq!(queue.is_empty(), queue.work_ns() == 0.0);

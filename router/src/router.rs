@@ -66,7 +66,7 @@ impl Router {
         }
         let decision = self.policy.decide(query, &self.state, now);
         if let Decision::Admit(admission) = &decision {
-            self.state.admit(query, admission);
+            self.state.admit(query, admission, now);
         }
         decision
     }

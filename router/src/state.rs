@@ -9,8 +9,9 @@ use crate::{
     backlog::Running,
     batching::{self, BatchRule, Head, Plan},
     correction::Correction,
+    latency::ServiceCurve,
     predict::{DeviceView, Prediction, allowance},
-    queue::Queued,
+    queue::{Planner, Queued},
     time::nanos,
 };
 
@@ -304,11 +305,11 @@ impl RouterState {
         let state = self.path(path);
         let curve = &self.profiles.path(path).service;
         let device = &self.devices[usize::from(view.device.0)];
-        let joined =
-            if view.in_order { state.queue.joinable(samples, state.max_batch) } else { None };
+        let joined = if view.in_order { self.joined(path, samples, now) } else { None };
         let (wait_ns, batch, already_ns) = match joined {
-            Some((tail, tail_ns)) => {
-                (self.wait_ns(view.device, Some(path), now), tail + samples, tail_ns)
+            Some(wait_ns) => {
+                let tail = state.queue.tail();
+                (wait_ns, tail.samples + samples, tail.service_ns)
             }
             None => (view.wait_ns, samples, 0.0),
         };
@@ -324,21 +325,44 @@ impl RouterState {
         }
     }
 
+    /// Until the last planned batch of a path starts, if `samples` more, of no earlier deadline,
+    /// would join it.
+    fn joined(&self, path: PathId, samples: u32, now: Time) -> Option<f64> {
+        let state = self.path(path);
+        let tail = state.queue.tail();
+        if tail.samples == 0 || tail.samples.saturating_add(samples) > state.max_batch {
+            return None;
+        }
+        let wait_ns = self.wait_ns(state.device, Some(path), now);
+        let curve = &self.profiles.path(path).service;
+        let lanes = self.lanes(state.device);
+        let planner = planner(curve, &state.correction, state.max_batch, now, wait_ns, lanes);
+        planner.joins(tail, samples, wait_ns).then_some(wait_ns)
+    }
+
     /// Puts an admitted query into its path's queue. Returns the device whose workers to wake.
     ///
     /// # Panics
     ///
     /// If the path is not from these profiles.
-    pub fn admit(&mut self, query: &Query, admission: &Admission) -> DeviceId {
+    pub fn admit(&mut self, query: &Query, admission: &Admission, now: Time) -> DeviceId {
         let id = admission.path;
         let at = usize::from(id.0);
         let device_id = self.paths[at].device;
         let deadline = query.deadline();
+        let device = &self.devices[usize::from(device_id.0)];
+        let join =
+            deadline >= device.latest_deadline && self.joined(id, query.samples(), now).is_some();
+        let start_ns = device.lanes.start_after(0.0, now);
+        let lanes = &device.lanes;
         let before_ns = self.paths[at].queue.work_ns();
         let curve = &self.profiles.path(id).service;
         let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
-        let service = |samples| curve.mean_ns(samples) * correction.factor(samples);
-        queue.push(Queued::new(query, admission.upper_finish), *max_batch, service);
+        queue.push(
+            Queued::new(query, admission.upper_finish),
+            join,
+            &planner(curve, correction, *max_batch, now, start_ns, lanes),
+        );
         let added_ns = queue.work_ns() - before_ns;
         self.queued += 1;
 
@@ -389,7 +413,7 @@ impl RouterState {
         };
         self.paths[usize::from(path.0)].queue.take(queries, &mut batch.queries);
         self.queued -= queries;
-        self.replan(path);
+        self.replan(path, now);
         (batch.path, batch.lane, batch.samples) = (path, lane, samples);
         Next::Run
     }
@@ -411,7 +435,7 @@ impl RouterState {
                 queue.take(count, expired);
                 self.queued -= count;
                 self.promises.broken += count as u64;
-                self.replan(path);
+                self.replan(path, now);
             }
         }
     }
@@ -437,7 +461,7 @@ impl RouterState {
             let path = self.devices[usize::from(batch.device.0)].paths[at];
             self.paths[usize::from(path.0)].correction.rest(now);
         }
-        self.replan(running.path);
+        self.replan(running.path, now);
     }
 
     /// A batch was not answered (the backend failed): frees its lane and learns nothing.
@@ -450,25 +474,31 @@ impl RouterState {
     /// Forgets a query that was admitted to `path` and has not started; the client went away.
     ///
     /// Returns whether it was still waiting. If not, its batch is running and ends as usual.
-    pub fn cancel(&mut self, path: PathId, query: QueryId) -> bool {
+    pub fn cancel(&mut self, path: PathId, query: QueryId, now: Time) -> bool {
         let removed = self.paths[usize::from(path.0)].queue.remove(query).is_some();
         if removed {
             self.queued -= 1;
-            self.replan(path);
+            self.replan(path, now);
         }
         removed
     }
 
     /// Marks a path up or down. What waits for a path that goes down is taken out of its queue
     /// and appended to `orphans`; the caller submits those queries again while their deadline allows.
-    pub fn set_health(&mut self, path: PathId, health: Health, orphans: &mut Vec<Queued>) {
+    pub fn set_health(
+        &mut self,
+        path: PathId,
+        health: Health,
+        now: Time,
+        orphans: &mut Vec<Queued>,
+    ) {
         let state = &mut self.paths[usize::from(path.0)];
         state.health = health;
         if health == Health::Down {
             let count = state.queue.len();
             state.queue.take(count, orphans);
             self.queued -= count;
-            self.replan(path);
+            self.replan(path, now);
         }
     }
 
@@ -506,8 +536,13 @@ impl RouterState {
             };
             let linger = Duration::from_micros(self.config.linger_us);
             let rule = BatchRule { max_batch: self.path(first.path).max_batch, linger };
-            let upper = |samples| self.upper_ns(first.path, samples);
-            match batching::plan(self.path(first.path).queue.iter(), rule, finish_by, upper, now) {
+            // Batches are planned with the whole margin and closed with half of it. Otherwise a
+            // small delay would cut a planned batch, and all behind it would be later still.
+            let service = |samples| {
+                0.5 * (self.upper_ns(first.path, samples) + self.service_ns(first.path, samples))
+            };
+            match batching::plan(self.path(first.path).queue.iter(), rule, finish_by, service, now)
+            {
                 Plan::Run { queries, samples } => return Choice::Run(first.path, queries, samples),
                 Plan::Wait { until } => {
                     passed |= 1 << first.path.0;
@@ -518,19 +553,25 @@ impl RouterState {
         }
     }
 
-    /// Predicted service time of a batch, with margin.
-    fn upper_ns(&self, path: PathId, samples: u32) -> f64 {
-        let correction = &self.path(path).correction;
+    /// Predicted service time of a batch.
+    fn service_ns(&self, path: PathId, samples: u32) -> f64 {
         let mean_ns = self.profiles.path(path).service.mean_ns(samples);
-        mean_ns * correction.factor(samples) * correction.margin(samples)
+        mean_ns * self.path(path).correction.factor(samples)
     }
 
-    /// Counts a path's queued work anew, with today's correction, and its device's.
-    fn replan(&mut self, path: PathId) {
+    /// The same with margin.
+    fn upper_ns(&self, path: PathId, samples: u32) -> f64 {
+        self.service_ns(path, samples) * self.path(path).correction.margin(samples)
+    }
+
+    /// Plans a path's batches anew, with today's correction, and counts its device's work.
+    fn replan(&mut self, path: PathId, now: Time) {
         let curve = &self.profiles.path(path).service;
         let PathState { queue, correction, max_batch, device, .. } =
             &mut self.paths[usize::from(path.0)];
-        queue.replan(*max_batch, |samples| curve.mean_ns(samples) * correction.factor(samples));
+        let lanes = &self.devices[usize::from(device.0)].lanes;
+        let start_ns = lanes.start_after(0.0, now);
+        queue.replan(&planner(curve, correction, *max_batch, now, start_ns, lanes));
         let device = usize::from(device.0);
         let queues = self.devices[device].paths.iter().map(|&path| &self.path(path).queue);
         let (mut work_ns, mut empty) = (0.0, true);
@@ -544,6 +585,23 @@ impl RouterState {
             device.latest_deadline = Time::ZERO;
         }
     }
+}
+
+fn planner(
+    curve: &ServiceCurve,
+    correction: &Correction,
+    max_batch: u32,
+    now: Time,
+    start_ns: f64,
+    lanes: &Lanes,
+) -> Planner<impl Fn(u32) -> f64, impl Fn(u32, f64) -> f64> {
+    let service_ns = |samples| curve.mean_ns(samples) * correction.factor(samples);
+    let batch_ns = lanes.mean_batch_ns();
+    let upper_ns = move |samples, wait_ns| {
+        let service_ns = service_ns(samples);
+        service_ns + allowance(service_ns, wait_ns, batch_ns, correction.margin(samples))
+    };
+    Planner { max_batch, service_ns, upper_ns, now, start_ns, lanes: lanes.count() as f64 }
 }
 
 enum Choice {

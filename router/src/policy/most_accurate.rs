@@ -64,7 +64,7 @@ mod tests {
         for id in 0..100 {
             let query = Query::new(QueryId(id), 512, Time::ZERO, Duration::from_secs(1)).unwrap();
             if let Decision::Admit(admission) = MostAccurate.decide(&query, &state, Time::ZERO) {
-                state.admit(&query, &admission);
+                state.admit(&query, &admission, Time::ZERO);
             }
         }
         assert_eq!(decide(&state, 128, 5_000), "ensemble");
