@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use crate::{PathId, Time, time::nanos};
 
-/// Up to this many lanes and waiting batches, the start of new work is found exactly.
+/// Up to this many lanes, the start of new work is found exactly.
 const FEW_LANES: usize = 16;
-const FEW_BATCHES: usize = 12;
 
 /// A lane of one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,28 +107,32 @@ impl Lanes {
         self.lanes.iter().flatten().map(|running| running.residual(now)).sum()
     }
 
+    /// Whether [`start_behind`](Self::start_behind) can be asked.
+    pub(crate) fn are_few(&self) -> bool {
+        self.lanes.len() <= FEW_LANES
+    }
+
     /// Nanoseconds from `now` until the first lane is free, once it has run these batches; each
-    /// goes to the lane that is free first. `None` if there are too many lanes or batches to try.
-    pub(crate) fn start_behind(
-        &self,
-        batches: impl Iterator<Item = f64>,
-        count: usize,
-        now: Time,
-    ) -> Option<f64> {
-        if self.lanes.len() > FEW_LANES || count > FEW_BATCHES {
-            return None;
-        }
+    /// goes to the lane that is free first. For devices with few lanes.
+    pub(crate) fn start_behind(&self, batches: impl Iterator<Item = f64>, now: Time) -> f64 {
         let mut free = [0.0; FEW_LANES];
         for (free, lane) in free.iter_mut().zip(&self.lanes) {
             *free = lane.as_ref().map_or(0.0, |running| running.residual(now));
         }
-        let free = &mut free[..self.lanes.len()];
-        for batch_ns in batches {
-            if let Some(first) = free.iter_mut().min_by(|a, b| a.total_cmp(b)) {
-                *first += batch_ns;
+        let free = &mut free[..self.lanes.len().min(FEW_LANES)];
+        let first = |free: &[f64]| {
+            let mut first = 0;
+            for lane in 1..free.len() {
+                if free[lane] < free[first] {
+                    first = lane;
+                }
             }
+            first
+        };
+        for batch_ns in batches {
+            free[first(free)] += batch_ns;
         }
-        Some(free.iter().copied().fold(f64::INFINITY, f64::min))
+        free[first(free)]
     }
 
     /// Puts a batch on an idle lane, or returns `None` if there is none.
@@ -221,7 +224,7 @@ mod tests {
             let starts = free.iter().copied().fold(f64::INFINITY, f64::min);
             let bound = lanes.start_after(jobs.iter().sum(), Time::ZERO);
             assert!(starts <= bound + 1e-9, "{starts} > {bound}");
-            let exact = lanes.start_behind(jobs.iter().copied(), jobs.len(), Time::ZERO).unwrap();
+            let exact = lanes.start_behind(jobs.iter().copied(), Time::ZERO);
             assert!((starts - exact).abs() < 1e-9, "{starts} != {exact}");
         }
     }

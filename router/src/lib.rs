@@ -1,4 +1,67 @@
-//! Path selection: no clocks, no devices, no I/O.
+//! Path selection: which model variant on which device answers a query.
+//!
+//! A *path* is a model variant on a device, with a profile: service time by batch size, accuracy,
+//! bytes. Several paths are resident at once, and a *policy* chooses one for every query, given the
+//! query's size, deadline and quality floor and everything already queued. The figure that it
+//! serves is SLA-goodput: correct predictions answered in time, per second.
+//!
+//! The crate knows no clock, no device and no I/O. Time is an argument, so that the server's engine
+//! and the simulator ([`sim`]) run the very same decisions.
+//!
+//! # The events that an engine reports
+//!
+//! A [`Router`] holds a policy and a [`RouterState`], which owns the queues. Behind one lock, an
+//! engine calls:
+//!
+//! | when | call | then |
+//! |---|---|---|
+//! | a query arrives | [`Router::submit`] | admitted: keep its inputs by [`QueryId`], wake a worker of the path's device; refused: answer so |
+//! | a worker has nothing to do | [`Router::next_batch`] | [`Next::Run`]: run it; [`Next::Wait`]: ask again then; [`Next::Idle`]: sleep until woken. Answer `batch.expired` in any case |
+//! | its batch is done | [`Router::completed`] | answer its queries, ask for the next |
+//! | its batch failed | [`RouterState::failed`] | submit its queries again or answer them as failed |
+//! | a client went away | [`RouterState::cancel`] | – |
+//! | a device fails or recovers | [`RouterState::set_health`] | submit again what it hands back |
+//! | a timer fires, say every millisecond | [`RouterState::take_expired`] | answer what it hands back |
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use mprec_router::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = |variant: &str, accuracy, per_sample_us: f64| -> Result<_, CurveError> {
+//!     let medians = [(1, 30.0 + per_sample_us), (128, 30.0 + 128.0 * per_sample_us)];
+//!     Ok(PathProfile {
+//!         name: format!("{variant}@cpu"),
+//!         variant: variant.into(),
+//!         device: "cpu".into(),
+//!         lanes: 2,
+//!         accuracy,
+//!         quality_source: QualitySource::Declared("an example".into()),
+//!         bytes: 1 << 30,
+//!         max_batch: None,
+//!         service: ServiceCurve::from_medians(&medians, 1.1, 1.25)?,
+//!     })
+//! };
+//! let profiles = Profiles::new(vec![path("table", 0.788, 10.0)?, path("hybrid", 0.790, 40.0)?])?;
+//! let mut router = Router::new(profiles, &"multi-path".parse()?, RouterConfig::default())?;
+//!
+//! // A query of 100 samples arrives and has 10 ms.
+//! let now = Time::from_millis(5);
+//! let query = Query::new(QueryId(7), 100, now, Duration::from_millis(10))?;
+//! let Decision::Admit(admission) = router.submit(&query, now) else { panic!("refused") };
+//! assert_eq!(admission.path, PathId(1), "the machine is idle: the accurate path");
+//!
+//! // A worker of its device asks for work, runs it, and reports.
+//! let device = router.state().profiles().device_of(admission.path);
+//! let mut batch = Batch::default();
+//! assert_eq!(router.next_batch(device, now, &mut batch), Next::Run);
+//! assert_eq!(batch.queries[0].id, QueryId(7));
+//! let took = Duration::from_micros(4_100);
+//! router.completed(&batch, took, now + took);
+//! # Ok(())
+//! # }
+//! ```
 
 mod backlog;
 pub mod batching;

@@ -1,6 +1,9 @@
 //! When a query would be done on a path.
 
-use crate::{DeviceId, Time};
+use crate::{DeviceId, PathId, Time};
+
+/// Up to this many batches waiting on a device, starts are found exactly.
+pub(crate) const FEW_BATCHES: usize = 12;
 
 /// What one device looks like to a query with a given deadline.
 ///
@@ -14,6 +17,30 @@ pub(crate) struct DeviceView {
     pub(crate) in_order: bool,
     /// How long queries with later deadlines can be held up without breaking a promise.
     pub(crate) slack_behind_ns: f64,
+    /// The batches that are planned ahead.
+    pub(crate) ahead: Ahead,
+}
+
+/// The batches planned on a device: all of them while they are few, their sum otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(crate) work_ns: f64,
+    /// `None` when there are more than [`FEW_BATCHES`].
+    pub(crate) few: Option<usize>,
+    /// Lane time of each batch, and its path if it is the last of that path.
+    pub(crate) batches: [(f64, Option<PathId>); FEW_BATCHES],
+}
+
+impl Ahead {
+    pub(crate) fn of_work(work_ns: f64) -> Self {
+        Self { work_ns, few: None, batches: [(0.0, None); FEW_BATCHES] }
+    }
+
+    /// Lane times, without the last batch of one path.
+    pub(crate) fn without(&self, path: Option<PathId>) -> impl Iterator<Item = f64> {
+        let batches = self.batches[..self.few.unwrap_or(0)].iter();
+        batches.filter(move |(_, last)| path.is_none() || *last != path).map(|&(ns, _)| ns)
+    }
 }
 
 /// A predicted answer, relative to the moment it was predicted at. All in nanoseconds.
@@ -58,6 +85,10 @@ impl Prediction {
     pub(crate) fn chance(&self, budget_ns: f64) -> f64 {
         const LN_50: f64 = 3.912_023_005_428_146;
         let slack = (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0);
+        if slack.abs() > 8.0 {
+            // The tail is below 1e-14.
+            return if slack > 0.0 { 1.0 } else { 0.0 };
+        }
         let tail = 0.5 * (-LN_50 * slack.abs()).exp();
         if slack >= 0.0 { 1.0 - tail } else { tail }
     }

@@ -111,20 +111,15 @@ impl PathQueue {
         self.closed_ns + self.tail.service_ns
     }
 
-    /// Lane time that the queue stands for, without the last planned batch unless `tail`.
-    pub(crate) fn ahead_ns(&self, tail: bool) -> f64 {
-        if tail { self.work_ns() } else { self.closed_ns }
-    }
-
     /// How many batches are planned.
     pub(crate) fn batches(&self) -> usize {
         self.closed.len() + usize::from(self.tail.samples > 0)
     }
 
-    /// Lane time of each planned batch, without the last one unless `tail`.
-    pub(crate) fn planned(&self, tail: bool) -> impl Iterator<Item = f64> {
-        let tail = (tail && self.tail.samples > 0).then_some(self.tail.service_ns);
-        self.closed.iter().copied().chain(tail)
+    /// Lane time of each planned batch, and whether it is the last.
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (f64, bool)> {
+        let tail = (self.tail.samples > 0).then_some((self.tail.service_ns, true));
+        self.closed.iter().map(|&batch_ns| (batch_ns, false)).chain(tail)
     }
 
     /// The last planned batch.
@@ -270,7 +265,7 @@ mod tests {
 
     fn push(queue: &mut PathQueue, entry: Queued, max_batch: u32) {
         let planner = planner(max_batch);
-        let join = planner.joins(queue.tail(), entry.samples, queue.ahead_ns(false));
+        let join = planner.joins(queue.tail(), entry.samples, queue.closed_ns);
         queue.push(entry, join, &planner);
     }
 

@@ -10,7 +10,7 @@ use crate::{
     batching::{self, BatchRule, Head, Plan},
     correction::Correction,
     latency::ServiceCurve,
-    predict::{DeviceView, Prediction, allowance},
+    predict::{Ahead, DeviceView, FEW_BATCHES, Prediction, allowance},
     queue::{Planner, Queued},
     time::nanos,
 };
@@ -149,8 +149,9 @@ pub struct Promises {
 struct Device {
     lanes: Lanes,
     paths: Vec<PathId>,
-    /// Lane time of all queues together.
+    /// Lane time of all queues together, and the batches planned for it.
     queued_ns: f64,
+    batches: usize,
     /// At least the latest deadline queued; exact when the queues were empty since.
     latest_deadline: Time,
 }
@@ -191,6 +192,7 @@ impl RouterState {
             lanes: Lanes::new(device.lanes),
             paths: device.paths.clone(),
             queued_ns: 0.0,
+            batches: 0,
             latest_deadline: Time::ZERO,
         };
         let devices = profiles.devices().iter().map(device).collect();
@@ -260,8 +262,10 @@ impl RouterState {
     pub(crate) fn view(&self, device: DeviceId, deadline: Time, now: Time) -> DeviceView {
         let state = &self.devices[usize::from(device.0)];
         if deadline >= state.latest_deadline {
-            let wait_ns = self.wait_ns(device, None, now);
-            return DeviceView { device, wait_ns, in_order: true, slack_behind_ns: f64::INFINITY };
+            let ahead = self.ahead(state);
+            let wait_ns = self.wait_ns(state, &ahead, None, now);
+            let slack_behind_ns = f64::INFINITY;
+            return DeviceView { device, wait_ns, in_order: true, slack_behind_ns, ahead };
         }
         let (mut ahead_ns, mut slack_behind_ns) = (0.0, f64::INFINITY);
         for &path in &state.paths {
@@ -274,19 +278,36 @@ impl RouterState {
             slack_behind_ns = slack_behind_ns.min(slack);
         }
         let wait_ns = state.lanes.start_after(ahead_ns, now);
-        DeviceView { device, wait_ns, in_order: false, slack_behind_ns }
+        let ahead = Ahead::of_work(ahead_ns);
+        DeviceView { device, wait_ns, in_order: false, slack_behind_ns, ahead }
     }
 
-    /// Until a lane is free of everything queued, but for the last batch of the path `without`.
-    fn wait_ns(&self, device: DeviceId, without: Option<PathId>, now: Time) -> f64 {
-        let state = &self.devices[usize::from(device.0)];
-        let queue = |&path: &PathId| (&self.path(path).queue, Some(path) != without);
-        let count = state.paths.iter().map(|path| self.path(*path).queue.batches()).sum();
-        let batches = state.paths.iter().map(queue).flat_map(|(queue, tail)| queue.planned(tail));
-        state.lanes.start_behind(batches, count, now).unwrap_or_else(|| {
-            let work = state.paths.iter().map(queue).map(|(queue, tail)| queue.ahead_ns(tail));
-            state.lanes.start_after(work.sum(), now)
-        })
+    /// The batches planned on a device.
+    fn ahead(&self, device: &Device) -> Ahead {
+        let mut ahead = Ahead::of_work(device.queued_ns);
+        if device.batches > FEW_BATCHES || !device.lanes.are_few() {
+            return ahead;
+        }
+        let mut count = 0;
+        if device.batches > 0 {
+            for &path in &device.paths {
+                for (batch_ns, last) in self.path(path).queue.planned() {
+                    ahead.batches[count] = (batch_ns, last.then_some(path));
+                    count += 1;
+                }
+            }
+        }
+        ahead.few = Some(count);
+        ahead
+    }
+
+    /// Until a lane is free of everything ahead, but for the last batch of the path `without`.
+    fn wait_ns(&self, device: &Device, ahead: &Ahead, without: Option<PathId>, now: Time) -> f64 {
+        if ahead.few.is_some() {
+            return device.lanes.start_behind(ahead.without(without), now);
+        }
+        let tail_ns = without.map_or(0.0, |path| self.path(path).queue.tail().service_ns);
+        device.lanes.start_after(ahead.work_ns - tail_ns, now)
     }
 
     /// Lane time that is queued or running on a device, per lane.
@@ -305,7 +326,8 @@ impl RouterState {
         let state = self.path(path);
         let curve = &self.profiles.path(path).service;
         let device = &self.devices[usize::from(view.device.0)];
-        let joined = if view.in_order { self.joined(path, samples, now) } else { None };
+        let joined =
+            if view.in_order { self.joined(&view.ahead, path, samples, now) } else { None };
         let (wait_ns, batch, already_ns) = match joined {
             Some(wait_ns) => {
                 let tail = state.queue.tail();
@@ -327,16 +349,17 @@ impl RouterState {
 
     /// Until the last planned batch of a path starts, if `samples` more, of no earlier deadline,
     /// would join it.
-    fn joined(&self, path: PathId, samples: u32, now: Time) -> Option<f64> {
+    fn joined(&self, ahead: &Ahead, path: PathId, samples: u32, now: Time) -> Option<f64> {
         let state = self.path(path);
         let tail = state.queue.tail();
         if tail.samples == 0 || tail.samples.saturating_add(samples) > state.max_batch {
             return None;
         }
-        let wait_ns = self.wait_ns(state.device, Some(path), now);
+        let device = &self.devices[usize::from(state.device.0)];
+        let wait_ns = self.wait_ns(device, ahead, Some(path), now);
         let curve = &self.profiles.path(path).service;
-        let lanes = self.lanes(state.device);
-        let planner = planner(curve, &state.correction, state.max_batch, now, wait_ns, lanes);
+        let (correction, lanes) = (&state.correction, &device.lanes);
+        let planner = planner(curve, correction, state.max_batch, now, wait_ns, lanes);
         planner.joins(tail, samples, wait_ns).then_some(wait_ns)
     }
 
@@ -351,11 +374,12 @@ impl RouterState {
         let device_id = self.paths[at].device;
         let deadline = query.deadline();
         let device = &self.devices[usize::from(device_id.0)];
-        let join =
-            deadline >= device.latest_deadline && self.joined(id, query.samples(), now).is_some();
+        let join = deadline >= device.latest_deadline
+            && self.joined(&self.ahead(device), id, query.samples(), now).is_some();
         let start_ns = device.lanes.start_after(0.0, now);
         let lanes = &device.lanes;
-        let before_ns = self.paths[at].queue.work_ns();
+        let queue = &self.paths[at].queue;
+        let (before_ns, before) = (queue.work_ns(), queue.batches());
         let curve = &self.profiles.path(id).service;
         let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
         queue.push(
@@ -363,11 +387,13 @@ impl RouterState {
             join,
             &planner(curve, correction, *max_batch, now, start_ns, lanes),
         );
-        let added_ns = queue.work_ns() - before_ns;
+        let (added_ns, added) =
+            (queue.work_ns() - before_ns, queue.batches() as isize - before as isize);
         self.queued += 1;
 
         let device = &mut self.devices[usize::from(device_id.0)];
         device.queued_ns += added_ns;
+        device.batches = device.batches.saturating_add_signed(added);
         if deadline >= device.latest_deadline {
             device.latest_deadline = deadline;
         } else {
@@ -574,14 +600,14 @@ impl RouterState {
         queue.replan(&planner(curve, correction, *max_batch, now, start_ns, lanes));
         let device = usize::from(device.0);
         let queues = self.devices[device].paths.iter().map(|&path| &self.path(path).queue);
-        let (mut work_ns, mut empty) = (0.0, true);
+        let (mut work_ns, mut batches) = (0.0, 0);
         for queue in queues {
             work_ns += queue.work_ns();
-            empty &= queue.is_empty();
+            batches += queue.batches();
         }
         let device = &mut self.devices[device];
-        device.queued_ns = work_ns;
-        if empty {
+        (device.queued_ns, device.batches) = (work_ns, batches);
+        if batches == 0 {
             device.latest_deadline = Time::ZERO;
         }
     }

@@ -1,7 +1,7 @@
 //! `fastest`: the earliest expected finish.
 
 use super::{Policy, PolicyName, admit, refuse_unusable};
-use crate::{Decision, Query, Reason, RouterState, Time};
+use crate::{Decision, DeviceId, PathId, Prediction, Query, Reason, RouterState, Time};
 
 /// Takes the path that is expected to finish first, whatever its accuracy; among equals, the most
 /// accurate. With one variant on several devices it is the usual load balancer.
@@ -14,14 +14,22 @@ impl Policy for Fastest {
     }
 
     fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
-        let usable = state.profiles().ids().filter(|&path| state.usable(path, query));
-        let accuracy = |path| state.profiles().path(path).accuracy;
-        let first = usable.map(|path| (path, state.predict(path, query, now))).min_by(
-            |(path, prediction), (other, other_prediction)| {
-                let finish = prediction.finish_ns().total_cmp(&other_prediction.finish_ns());
-                finish.then_with(|| accuracy(*other).total_cmp(&accuracy(*path)))
-            },
-        );
+        let profiles = state.profiles();
+        let accuracy = |path| profiles.path(path).accuracy;
+        let mut first: Option<(PathId, Prediction)> = None;
+        for (at, device) in profiles.devices().iter().enumerate() {
+            let view = state.view(DeviceId(at as u16), query.deadline(), now);
+            for &path in device.paths.iter().filter(|&&path| state.usable(path, query)) {
+                let prediction = state.predict_in(&view, path, query.samples(), now);
+                let sooner = first.is_none_or(|(other, best)| {
+                    let finish = prediction.finish_ns().total_cmp(&best.finish_ns());
+                    finish.then_with(|| accuracy(other).total_cmp(&accuracy(path))).is_lt()
+                });
+                if sooner {
+                    first = Some((path, prediction));
+                }
+            }
+        }
         match first {
             Some((path, prediction)) => admit(state, path, &prediction, Reason::Fastest, now),
             None => refuse_unusable(state),

@@ -1,4 +1,52 @@
 //! `multi-path`: the best expected value after the price of device time.
+//!
+//! A slower, more accurate path gains a fraction of a percent on one query; a query that is late
+//! because of it loses everything. So accuracy is bought with time that nobody else needs:
+//!
+//! 1. **Feasible.** A path is *sure* if the query's upper finish on it (queues, joined batch,
+//!    correction, margin) is by the deadline, and nobody whom it overtakes is made late.
+//! 2. **Value.** `samples × accuracy × P(in time)`, minus the harm that the path's lane time does
+//!    to later queries. The best sure path is taken.
+//! 3. **Downgrade before refusing.** A dear path loses to a cheaper one, never to a refusal: as long
+//!    as one path is sure, the query is admitted. If none is, the query is still tried where its chance
+//!    is worth more than the harm, which is so when there is time to spare, and else refused.
+//!
+//! # The price of time
+//!
+//! Let `B` be the work per lane, in time, that a device has taken on, and `K` the work at which a
+//! query would no longer be in time. What does a little more work cost later queries? Suppose that
+//! they all take the device's *cheapest* path from now on. Work then arrives at a share `ρ` of
+//! what the lanes can do, and `B` is nearly a Brownian motion with drift `-(1 - ρ)` and some
+//! variance `σ²` per unit of time, held between 0 (idle) and `K` (refusing). Its average-cost
+//! equation `½σ²p′ - (1 - ρ)p = const`, with `p(0) = 0` (work that meets an idle device costs
+//! nothing) and `p(K) = v` (at the limit every bit of work displaces as much), gives the marginal price
+//!
+//! `p(B) = v · (e^{θB} - 1) / (e^{θK} - 1)`, `θ = 2(1 - ρ) / σ²`
+//!
+//! where `v` is what lane time earns at best on the cheapest path, above what the same query could
+//! earn on another device. Harm is the integral of `p` over the work added. Choosing by it is one step
+//! of policy iteration from "everything on the cheapest path", so to the accuracy of the model it is no
+//! worse than that, and it behaves as it should: below capacity (`θ > 0`) the price is nothing until
+//! the queue is within a few `1/θ` of the limit; at capacity it grows linearly; in overload it is full
+//! as soon as there is a queue.
+//!
+//! `ρ`, `σ²` (sizes, and the variation of gaps, so that bursts raise the price) and `v` are averages
+//! over recent arrivals. Where the model is rough, these adjust it, each on the careful side:
+//! `ρ` is raised by its own standard error; `K` differs between small and large queries, so prices
+//! are averaged over size classes, weighted by value; a `K` far beyond what is needed to use idle
+//! time is lowered, since a longer queue buys no more accuracy and leaves no room for bursts; and
+//! work that leaves lanes idle is cheaper by the probability that those become busy.
+//!
+//! # Hysteresis
+//!
+//! After a cheaper path was taken although the best was free to take, a path more accurate than that
+//! must be worth twice its price. Without it, a load between two paths' capacities would alternate.
+//!
+//! # Limits
+//!
+//! Work is balanced between devices by their prices alone; a query is not split over lanes or
+//! devices. Queries with a quality floor count as demand like others, although they cannot be
+//! downgraded below it.
 
 use std::time::Duration;
 
@@ -16,8 +64,13 @@ use crate::{
 const HYSTERESIS: f64 = 2.0;
 /// The least probability of being in time at which a query is tried although no path is sure.
 const LEAST_CHANCE: f64 = 0.02;
+/// A query without a deadline shall not raise the average of the budgets beyond use.
+const LONGEST_BUDGET_NS: f64 = 10e9;
 
-/// See the module documentation.
+/// Chooses by expected value after the price of device time.
+///
+/// It refuses only what no path answers in time, and it learns the load from the queries that it is asked
+/// about. Its rule and the reasons for it are in the source file's documentation.
 #[derive(Debug, Clone)]
 pub struct MultiPath {
     load: Load,
@@ -38,7 +91,8 @@ struct DeviceMemory {
     // What follows belongs to one decision.
     view: Option<DeviceView>,
     workload_ns: f64,
-    idle: usize,
+    /// Probability that lanes which this query leaves idle become busy.
+    rush: f64,
     cheapest_ns: f64,
     soonest_ns: f64,
     best_score: f64,
@@ -68,7 +122,7 @@ impl MultiPath {
             view: None,
             price: Price::new(),
             workload_ns: 0.0,
-            idle: 0,
+            rush: 0.0,
             cheapest_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
@@ -105,23 +159,24 @@ impl Policy for MultiPath {
 
     fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
         let samples = f64::from(query.samples());
-        let weight = self.load.arrived(now, query.deadline().nanos_from(query.arrival()));
+        let full_ns = query.deadline().nanos_from(query.arrival());
+        let weight = self.load.arrived(now, full_ns.min(LONGEST_BUDGET_NS));
         for (class, share) in self.classes.iter_mut().enumerate() {
             let here = if class == query.priority() as usize { 1.0 } else { 0.0 };
             *share += weight * (here - *share);
         }
         let budget_ns = query.deadline().nanos_from(now);
-        let full_ns = query.deadline().nanos_from(query.arrival());
         let waiting_share = self.waiting_share(query);
 
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             device.workload_ns = state.workload_ns(view.device, now);
-            device.idle = state.lanes(view.device).idle().saturating_sub(1);
+            let idle = state.lanes(view.device).idle().saturating_sub(1);
             device.view = Some(view);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
+            device.rush = device.price.become_busy(idle);
             device.cheapest_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
@@ -137,7 +192,6 @@ impl Policy for MultiPath {
             let device = &mut self.devices[at];
             let Some(view) = &device.view else { continue };
             let prediction = state.predict_in(view, path, query.samples(), now);
-            let alone = prediction.chance(full_ns + prediction.wait_ns);
             device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
             let accuracy = state.profiles().path(path).accuracy;
             if accuracy < query.min_quality() {
@@ -147,13 +201,14 @@ impl Policy for MultiPath {
             let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
             let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
             let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
+            let alone = if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
             let service_spare_ns = budget_ns - prediction.service_ns;
             let may_wait =
                 waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
             let chance = if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
             let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
             let harm =
-                device.price.of(device.workload_ns, prediction.cost_ns, device.idle) * step_up;
+                device.price.of(device.workload_ns, prediction.cost_ns) * device.rush * step_up;
             let score = samples * accuracy * chance - harm;
             if sure {
                 device.best_score = device.best_score.max(score);

@@ -1,6 +1,6 @@
 //! The price of device time, learnt from the load that is offered.
 //!
-//! See [`MultiPath`](super::MultiPath) for what it is used for and why it has this form.
+//! The documentation of `multi_path` derives the formula and says what it is used for.
 
 use crate::Time;
 
@@ -10,9 +10,9 @@ const WINDOW: (f64, f64) = (256.0, 8_192.0);
 /// about one.
 const BUDGETS: f64 = 8.0;
 /// A price table is used for this many decisions.
-const REFRESH: u64 = 32;
+const REFRESH: u64 = 128;
 /// Intervals of a price table.
-const STEPS: usize = 48;
+const STEPS: usize = 40;
 /// Upper ends of the size classes: service time as a share of the time budget.
 const CLASSES: [f64; 7] = [0.03, 0.1, 0.2, 0.35, 0.5, 0.75, f64::INFINITY];
 
@@ -126,7 +126,7 @@ impl Demand {
         if self.work_ns <= 0.0 || load.gap_ns <= 0.0 {
             return;
         }
-        // E[S²]/E[S]: the mean length of the query that a random moment of service belongs to.
+        // The variance of arriving work: `E[S²]/E[S]²` of its sizes plus what gaps add to Poisson's.
         let typical_ns = self.work_square / self.work_ns;
         let variance = (typical_ns / self.work_ns + load.variation() - 1.0).max(0.2);
         let measured = self.work_ns / (load.gap_ns * lanes);
@@ -134,7 +134,10 @@ impl Demand {
         let utilisation = measured * (1.0 + (variance / seen).sqrt());
         let theta = 2.0 * (1.0 - utilisation) * lanes / (self.work_ns * variance);
 
-        let batch_ns = load.budget_ns * typical_ns;
+        // Room for the prediction's own allowance after a wait of the whole budget.
+        let wait_square = load.budget_ns * typical_ns;
+        // A queue of five accurate queries keeps the lanes from idling; eight decay lengths above
+        // it, the price is 1/3000.
         let cap_ns =
             if theta > 0.0 { 5.0 * self.dearest_ns / lanes + 8.0 / theta } else { f64::INFINITY };
         let total: f64 = self.classes.iter().map(|class| class.value).sum();
@@ -142,7 +145,7 @@ impl Demand {
         price.table = [0.0; STEPS + 1];
         for class in self.classes.iter().filter(|class| class.value > 0.0) {
             let service_ns = class.service / class.value;
-            let allowance_ns = (self.margin - 1.0) * (service_ns * service_ns + batch_ns).sqrt();
+            let allowance_ns = (self.margin - 1.0) * (service_ns * service_ns + wait_square).sqrt();
             let knee_ns = (load.budget_ns - service_ns - allowance_ns).clamp(0.0, cap_ns);
             let share = class.value / total;
             for (at, entry) in price.table.iter_mut().enumerate() {
@@ -171,14 +174,18 @@ impl Price {
     }
 
     /// Correct predictions that later queries are expected to lose if `cost_ns` of lane time are
-    /// added to a device whose lanes each have `workload_ns` to do, and of which `idle` stay idle.
-    pub(super) fn of(&self, workload_ns: f64, cost_ns: f64, idle: usize) -> f64 {
+    /// added to a device whose lanes each have `workload_ns` to do.
+    pub(super) fn of(&self, workload_ns: f64, cost_ns: f64) -> f64 {
         if self.scale <= 0.0 {
             return 0.0;
         }
         let added = self.lookup(workload_ns + cost_ns / self.lanes) - self.lookup(workload_ns);
-        let others_busy = (1.3 * self.utilisation).min(1.0).powi(idle.min(64) as i32);
-        (self.scale * added * others_busy).max(0.0)
+        (self.scale * added).max(0.0)
+    }
+
+    /// Probability that `idle` lanes all become busy, roughly.
+    pub(super) fn become_busy(&self, idle: usize) -> f64 {
+        (1.3 * self.utilisation).min(1.0).powi(idle.min(64) as i32)
     }
 
     /// Linear between entries, and with slope 1 beyond the last.
