@@ -1,8 +1,7 @@
 //! What the benchmarks share: shapes of real datasets, and the machine they run on.
 //!
-//! Each benchmark checks its answer before it times it. `cargo bench -p mprec-benches` runs all of
-//! them; `cargo run --release -p mprec-benches --bin latency` prints the latency of one path as
-//! JSON, in the same form as `torch_eager.py` does for PyTorch.
+//! `cargo run --release -p mprec-benches --bin latency` checks the answer of one path against the
+//! interpreter and prints its latency as JSON, in the same form as `torch_eager.py` does for PyTorch.
 
 pub mod ids;
 pub mod kaggle;
