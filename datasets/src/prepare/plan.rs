@@ -52,6 +52,8 @@ impl Plan {
                         Ok((join.table.clone(), Arc::new(table)))
                     })
                     .collect::<Result<_, PrepareError>>()?;
+                // Features that make no schema are found out before anything is read.
+                features(layout, |_| 1)?;
                 let coders = match *coding {
                     Coding::Vocabulary { .. } => Vec::new(),
                     Coding::Hashing { rows, seed } => (0..fields.sparse.len())
@@ -74,20 +76,24 @@ impl Plan {
         if let Some(same) = &self.same {
             return Ok(same.schema().clone());
         }
-        let fields = self.layout.fields();
-        let cardinality = |feature| match (learned, &self.coding) {
+        features(&self.layout, |feature| match (learned, &self.coding) {
             (Some(vocabulary), _) => vocabulary.cardinality(feature),
             (None, Coding::Hashing { rows, .. }) => *rows,
             // Without learners there is hashing or another folder.
             (None, Coding::Vocabulary { .. }) => 0,
-        };
-        let sparse = fields.sparse.iter().enumerate().map(|(feature, sparse)| SparseFeature {
-            name: sparse.name.clone(),
-            cardinality: cardinality(feature),
-        });
-        let dense = fields.dense.iter().map(|dense| dense.name.clone());
-        Ok(Schema::new(dense.collect(), sparse.collect(), OutOfVocabulary::Zero)?)
+        })
     }
+}
+
+/// The schema of a layout's features with these cardinalities.
+fn features(layout: &Layout, cardinality: impl Fn(usize) -> u64) -> Result<Schema, PrepareError> {
+    let fields = layout.fields();
+    let sparse = fields.sparse.iter().enumerate().map(|(feature, sparse)| SparseFeature {
+        name: sparse.name.clone(),
+        cardinality: cardinality(feature),
+    });
+    let dense = fields.dense.iter().map(|dense| dense.name.clone());
+    Ok(Schema::new(dense.collect(), sparse.collect(), OutOfVocabulary::Zero)?)
 }
 
 /// A table's text, compressed or not.

@@ -1,5 +1,7 @@
 //! The three steps of a preparation.
 
+use std::sync::Mutex;
+
 use rayon::prelude::*;
 
 use super::{
@@ -113,11 +115,20 @@ fn run(
     {
         progress(Progress { total: learners.len() as u64, ..told });
         let mapped = open_shards(&options.output, shape, &shards)?;
+        let total = learners.len() as u64;
+        let teller = Mutex::new((&mut *progress, 0));
         let (tokens, ids) = learners
             .into_par_iter()
             .enumerate()
             .map(|(feature, learner)| {
-                learner.settle(&mapped, feature, splits.train, min_count, max_tokens)
+                let settled = learner.settle(&mapped, feature, splits.train, min_count, max_tokens);
+                // A teller that panicked has told its last; the panic goes on elsewhere.
+                if let Ok(mut teller) = teller.lock() {
+                    let (progress, done) = &mut *teller;
+                    *done += 1;
+                    progress(Progress { done: *done, total, ..told });
+                }
+                settled
             })
             .unzip();
         (Some(Vocabulary::new(tokens)), ids)

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fs, path::Path};
 
 use crate::common::{criteo, files, gzip, lines, write, xz, zstd};
 use mprec_datasets::{
-    Coding, Dataset, DatasetError, LineError, PrepareError, PrepareOptions, Preprocessor, Recipe,
-    Source, Split, prepare,
+    Coding, Dataset, DatasetError, Layout, LineError, PrepareError, PrepareOptions, Preprocessor,
+    Recipe, Source, Split, Stage, prepare,
 };
 use proptest::prelude::*;
 
@@ -401,6 +401,38 @@ fn batches_of_every_kind_hold_the_same_rows() {
     }
     assert_eq!(dataset.gather(&[]).unwrap().batch.samples(), 0);
     assert_eq!(dataset.batch(2_500..2_500).unwrap().batch.samples(), 0);
+}
+
+#[test]
+fn progress_goes_through_every_stage_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = write(folder.path(), "rows.gz", gzip(lines(30_000, 12).as_bytes()));
+    let mut told = Vec::new();
+    let report = prepare(&criteo(&[&input], &folder.path().join("out")), |progress| {
+        told.push((progress.stage, progress.done, progress.total));
+    })
+    .unwrap();
+    assert_eq!(report.manifest.rows, 30_000);
+    assert!(told.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 <= pair[1].1));
+    let bytes = fs::metadata(&input).unwrap().len();
+    for end in
+        [(Stage::Reading, bytes, bytes), (Stage::Counting, 26, 26), (Stage::Encoding, 30, 30)]
+    {
+        assert!(told.contains(&end), "{end:?} in {told:?}");
+    }
+}
+
+#[test]
+fn features_that_make_no_schema_are_found_before_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = write(folder.path(), "rows", lines(10, 13));
+    let mut fields = Layout::criteo_kaggle().fields().clone();
+    fields.sparse[4].name = "C1".into();
+    let mut options = criteo(&[&input], &folder.path().join("out"));
+    let Recipe::New { layout, .. } = &mut options.recipe else { unreachable!() };
+    *layout = Layout::new(fields).unwrap();
+    assert!(matches!(prepare(&options, no_progress), Err(PrepareError::Schema(_))));
+    assert!(!folder.path().join("out").exists());
 }
 
 fn prepared(folder: &Path, text: &str) -> Result<u64, PrepareError> {
