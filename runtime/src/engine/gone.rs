@@ -42,8 +42,8 @@ impl Gone {
         let _ = sender.poll_closed(&mut Context::from_waker(&waker));
     }
 
-    /// Moves the list to `into`, which is empty.
+    /// Moves the list to the end of `into`.
     pub(super) fn take(&self, into: &mut Vec<QueryId>) {
-        std::mem::swap(&mut *lock(&self.queries), into);
+        into.append(&mut lock(&self.queries));
     }
 }

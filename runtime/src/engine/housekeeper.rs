@@ -19,8 +19,8 @@ pub(super) fn keep_house(shared: &Shared) {
     let mut expired = Vec::new();
     let mut state = shared.state();
     while state.phase != Phase::Stopped {
-        state.forget_gone(&shared.gone);
         let now = shared.clock.now();
+        state.forget_gone(&shared.gone, now);
         for device in 0..state.router.state().profiles().devices().len() {
             // There are at most as many devices as paths, which `PathId` numbers in 16 bits.
             state.router.state_mut().take_expired(DeviceId(device as u16), now, &mut expired);

@@ -115,9 +115,9 @@ impl Shared {
             state.counts.refused_unavailable += 1;
             return Err(Refusal::Unavailable { reason: "the server is stopping" });
         }
-        state.forget_gone(&self.gone);
         let query = query.with_priority(outcome::priority(priority));
         let now = self.clock.now();
+        state.forget_gone(&self.gone, now);
         if query.deadline() <= now {
             state.counts.refused_late += 1;
             return Err(outcome::deadline_passed(query.deadline(), now));
@@ -235,7 +235,7 @@ impl Shared {
         }
         state.phase = Phase::Stopped;
         let mut letters = Vec::new();
-        state.refuse_all(&mut letters);
+        state.refuse_all(self.clock.now(), &mut letters);
         drop(state);
         let refused = letters.len();
         post(&mut letters);

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{config::QueueLimits, service::Refusal};
 
+/// A queue is planned anew for each query that leaves it, and the lock is held meanwhile.
+const FORGET_AT_ONCE: usize = 64;
+
 /// How far an engine is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -40,7 +43,7 @@ pub(super) struct State {
     waiting_bytes: usize,
     limits: QueueLimits,
     next_id: u64,
-    /// Reused to read the list of clients that went away, and for orphans of a path.
+    /// Queries to forget because their clients went away.
     gone: Vec<QueryId>,
 }
 
@@ -122,20 +125,20 @@ impl State {
         Ok(admission.path)
     }
 
-    /// Takes queries of clients that went away out of their queues.
-    pub(super) fn forget_gone(&mut self, gone: &Gone) {
-        let mut list = std::mem::take(&mut self.gone);
-        gone.take(&mut list);
-        for id in list.drain(..) {
+    /// Takes queries of clients that went away out of their queues; if there are very many, the rest
+    /// next time.
+    pub(super) fn forget_gone(&mut self, gone: &Gone, now: Time) {
+        gone.take(&mut self.gone);
+        for _ in 0..FORGET_AT_ONCE {
+            let Some(id) = self.gone.pop() else { break };
             let Some(ticket) = self.waiting.get(&id) else { continue };
             let path = ticket.reply.path;
             // A notice may come when the client is still there (see `Gone::watch`).
-            if ticket.reply.is_abandoned() && self.router.state_mut().cancel(path, id) {
+            if ticket.reply.is_abandoned() && self.router.state_mut().cancel(path, id, now) {
                 self.remove(id);
                 self.count(path).abandoned += 1;
             }
         }
-        self.gone = list;
     }
 
     /// Answers queries that the router took out of their queues because they expired.
@@ -175,7 +178,7 @@ impl State {
         letters: &mut Vec<Letter>,
     ) {
         let mut orphans = Vec::new();
-        self.router.state_mut().set_health(path, Health::Down, &mut orphans);
+        self.router.state_mut().set_health(path, Health::Down, now, &mut orphans);
         for queued in orphans {
             if let Some(ticket) = self.remove(queued.id) {
                 self.decide_again(ticket, message, now, letters);
@@ -212,12 +215,12 @@ impl State {
     }
 
     /// Refuses all that waits and all that runs: the engine stops.
-    pub(super) fn refuse_all(&mut self, letters: &mut Vec<Letter>) {
+    pub(super) fn refuse_all(&mut self, now: Time, letters: &mut Vec<Letter>) {
         let ids: Vec<QueryId> = self.waiting.keys().copied().collect();
         let waiting: Vec<Reply> =
             ids.into_iter().filter_map(|id| self.remove(id)).map(|ticket| ticket.reply).collect();
         for reply in &waiting {
-            self.router.state_mut().cancel(reply.path, reply.query.id());
+            self.router.state_mut().cancel(reply.path, reply.query.id(), now);
         }
         let running = self.running.iter_mut().flat_map(|replies| replies.drain(..));
         for reply in waiting.into_iter().chain(running) {

@@ -93,7 +93,7 @@ impl Counts {
 impl EngineStats {
     pub(super) fn of(shared: &Shared) -> Self {
         let mut state = shared.state();
-        state.forget_gone(&shared.gone);
+        state.forget_gone(&shared.gone, shared.clock.now());
         let (queued, queued_samples) = state.waiting();
         let router = state.router.state();
         let path = |id: PathId| {

@@ -127,8 +127,8 @@ impl Worker {
         }
         let mut state = shared.state();
         while state.phase != Phase::Stopped {
-            state.forget_gone(&shared.gone);
             let now = shared.clock.now();
+            state.forget_gone(&shared.gone, now);
             let next = state.router.next_batch(self.device, now, &mut self.taken);
             state.expire(&self.taken.expired, now, &mut self.letters);
             if next == Next::Run {
