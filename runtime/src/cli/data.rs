@@ -105,7 +105,8 @@ impl Part {
     }
 }
 
-fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
+/// Parses `name=file`.
+pub(super) fn name_and_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = text.split_once('=').ok_or("write `name=file`")?;
     Ok((name.to_owned(), file.into()))
 }

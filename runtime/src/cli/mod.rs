@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
 
 mod data;
+mod demo;
 mod eval;
 mod failure;
 mod inputs;
@@ -42,6 +43,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train, profile, serve and load a small model, and report: the whole product in one command.
+    Demo(demo::Demo),
     /// Prepare click data.
     #[command(subcommand)]
     Data(data::Command),
@@ -72,6 +75,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
         .and_then(|filter| {
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
             match arguments.command {
+                Command::Demo(command) => command.run(&output),
                 Command::Data(command) => command.run(&output),
                 Command::Train(command) => command.run(&output),
                 Command::Inspect(command) => command.run(&output),

@@ -59,7 +59,7 @@ pub(super) struct Train {
 pub(super) struct Settings {
     /// Decides initial weights, hash functions and the order of rows.
     #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
+    seed: u64,
     /// Passes over the training rows; default: the recipe's.
     #[arg(long)]
     epochs: Option<u32>,
@@ -80,7 +80,7 @@ pub(super) struct Settings {
     judge: Option<u32>,
     /// Nets small enough for small data.
     #[arg(long)]
-    pub(super) small: bool,
+    small: bool,
     /// Width of the feature vectors.
     #[arg(long)]
     dim: Option<usize>,
@@ -113,6 +113,11 @@ enum InteractionName {
 }
 
 impl Settings {
+    /// The recipes as they are, on small nets if asked.
+    pub(super) fn recipes(seed: u64, small: bool) -> Self {
+        Self { seed, small, ..Self::default() }
+    }
+
     fn recipe(&self, name: &str, dataset: &Dataset) -> anyhow::Result<Recipe> {
         let mut shape = if self.small { Shape::small() } else { Shape::default() };
         shape.dim = self.dim.unwrap_or(shape.dim);
