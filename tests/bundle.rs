@@ -1,4 +1,5 @@
 //! Bundles: what is written is what is read, damage is found, and anybody can write one.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::{fs, path::Path, process::Command};
 

@@ -1,4 +1,5 @@
 //! The interpreter, which defines every operation, against vectors made by PyTorch.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -252,7 +252,9 @@ mod tests {
         100.0 + f64::from(samples)
     }
 
-    fn planner(max_batch: u32) -> Planner<fn(u32) -> f64, fn(u32, f64) -> f64> {
+    type Planned = Planner<fn(u32) -> f64, fn(u32, f64) -> f64>;
+
+    fn planner(max_batch: u32) -> Planned {
         Planner {
             max_batch,
             service_ns: service,

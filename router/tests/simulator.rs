@@ -1,6 +1,8 @@
 //! The simulator against what must always hold, against queueing theory, and the policies against
 //! each other.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
+
 use std::{collections::HashMap, time::Duration};
 
 use mprec_router::{
@@ -85,7 +87,7 @@ fn check_invariants(
             assert!(now >= last);
             last = now;
             let lane = (batch.device, batch.lane.0);
-            assert_eq!(busy.insert(lane, true).unwrap_or(false), false, "two batches on a lane");
+            assert!(!busy.insert(lane, true).unwrap_or(false), "two batches on a lane");
             assert_eq!(profiles.device_of(batch.path), batch.device);
             assert!(!batch.queries.is_empty());
             let samples: u32 = batch.queries.iter().map(|query| query.samples).sum();

@@ -7,6 +7,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // The trainer shares each step between threads of its own; the library's process-wide pool
+        // would spin beside them, and only the environment configures it.
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let arguments = cli::Arguments::parse();
     let log = std::env::var("MPREC_LOG").ok();
     cli::run(arguments, log.as_deref())

@@ -53,7 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for (name, metrics) in variants.iter().map(String::as_str).chain(["ensemble"]).zip(&metrics) {
         print!("{name:20}");
-        let parts: [(&str, fn(&Metrics) -> f64); 5] = [
+        type Part = (&'static str, fn(&Metrics) -> f64);
+        let parts: [Part; 5] = [
             ("auc", |m| m.auc),
             ("logloss", |m| m.logloss),
             ("accuracy", |m| m.accuracy),

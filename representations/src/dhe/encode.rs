@@ -140,8 +140,8 @@ mod tests {
             m in 2..=MAX_RANGE,
             id in any::<u64>(),
         ) {
-            let wide = (a as u128 * id as u128 + b as u128) % p as u128 % m as u128;
-            prop_assert_eq!(family(&[[a, b, p, m]]).unwrap().hash(0, id) as u128, wide);
+            let wide = (a as u128 * u128::from(id) + b as u128) % p as u128 % m as u128;
+            prop_assert_eq!(u128::from(family(&[[a, b, p, m]]).unwrap().hash(0, id)), wide);
         }
 
         #[test]

@@ -38,6 +38,8 @@ pub struct Layer {
     pub label: String,
     /// One value per column.
     pub values: Vec<f64>,
+    /// Which colour: the same for the same thing in every chart of a page.
+    pub colour: usize,
 }
 
 /// Text with the characters that mean something to HTML replaced.
@@ -58,7 +60,7 @@ pub fn escape(text: &str) -> String {
 /// Horizontal bars from zero.
 pub fn bars(title: &str, bars: &[Bar]) -> String {
     const ROW: f64 = 28.0;
-    let (left, right) = (150.0, 150.0);
+    let (left, right) = (150.0, 190.0);
     let height = ROW * bars.len() as f64 + 8.0;
     let longest = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg = open(title, height);
@@ -140,7 +142,7 @@ pub fn lines(title: &str, x_unit: &str, mark: (f64, &str), lines: &[Line]) -> St
             at % COLOURS,
             escape(&line.label)
         );
-        legend(&mut svg, at, &line.label, WIDTH - right + 12.0);
+        legend(&mut svg, at, at, &line.label, WIDTH - right + 12.0);
     }
     svg + "</svg>"
 }
@@ -166,11 +168,11 @@ pub fn layers(title: &str, seconds: f64, layers: &[Layer]) -> String {
                 HEIGHT - bottom - scale * (base[column] + value),
                 width + 0.2,
                 scale * value,
-                at % COLOURS
+                layer.colour % COLOURS
             );
             base[column] += value;
         }
-        legend(&mut svg, at, &layer.label, WIDTH - right + 12.0);
+        legend(&mut svg, at, layer.colour, &layer.label, WIDTH - right + 12.0);
     }
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let _ = write!(
@@ -194,13 +196,13 @@ fn open(title: &str, height: f64) -> String {
     )
 }
 
-fn legend(svg: &mut String, at: usize, label: &str, x: f64) {
+fn legend(svg: &mut String, at: usize, colour: usize, label: &str, x: f64) {
     let y = 16.0 + 20.0 * at as f64;
     let _ = write!(
         svg,
         r#"<rect x="{x:.1}" y="{:.1}" width="12" height="12" rx="2" class="fill c{}"/><text x="{:.1}" y="{:.1}" class="small">{}</text>"#,
         y - 10.0,
-        at % COLOURS,
+        colour % COLOURS,
         x + 18.0,
         y,
         escape(label)

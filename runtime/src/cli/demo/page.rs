@@ -1,7 +1,5 @@
 //! The demo's report as a page.
 
-use std::collections::BTreeSet;
-
 use mprec_runtime::report::{
     Page,
     chart::{self, Bar, Layer, Line},
@@ -49,7 +47,7 @@ pub(super) fn render(report: &DemoReport) -> String {
     );
     for run in report.served.iter().filter(|run| !run.policy.starts_with("static:")) {
         page.heading(&format!("Path mix over time: {}", run.policy));
-        page.chart(&mix(run, report.load.seconds), &phases(report));
+        page.chart(&mix(run, report), &phases(report));
     }
     page.heading("Quality on held-out rows");
     let rows: Vec<Vec<String>> = report
@@ -132,24 +130,30 @@ fn latency(report: &DemoReport) -> String {
     chart::lines("Latency distribution by policy", "latency, ms", (sla, "SLA"), &lines)
 }
 
-fn mix(run: &Served, seconds: f64) -> String {
+/// The colour of what was not answered: grey.
+const REFUSED: usize = 6;
+
+fn mix(run: &Served, report: &DemoReport) -> String {
     let windows = &run.load.windows;
-    let names: BTreeSet<&String> = windows.iter().flat_map(|window| window.paths.keys()).collect();
-    let mut layers: Vec<Layer> = names
-        .into_iter()
-        .map(|name| Layer {
-            label: name.clone(),
+    let paths = report.profiles.paths().iter().enumerate();
+    let mut layers: Vec<Layer> = paths
+        .map(|(colour, path)| Layer {
+            label: path.name.clone(),
             values: windows
                 .iter()
-                .map(|window| window.paths.get(name).copied().unwrap_or(0) as f64)
+                .map(|window| window.paths.get(&path.name).copied().unwrap_or(0) as f64)
                 .collect(),
+            colour,
         })
+        .filter(|layer| layer.values.iter().any(|&value| value > 0.0))
         .collect();
     layers.push(Layer {
         label: "refused or failed".into(),
         values: windows.iter().map(|window| (window.refused + window.failed) as f64).collect(),
+        colour: REFUSED,
     });
-    chart::layers(&format!("Queries per path over time, {}", run.policy), seconds, &layers)
+    let title = format!("Queries per path over time, {}", run.policy);
+    chart::layers(&title, report.load.seconds, &layers)
 }
 
 fn phases(report: &DemoReport) -> String {

@@ -1,0 +1,296 @@
+//! The command line, end to end: the real Open Bandit sample, whose features are not Criteo's, from
+//! raw rows to answers over HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn mprec(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mprec"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("MPREC_LOG")
+        .output()
+        .unwrap()
+}
+
+/// Runs a command that must succeed, and parses the one JSON object that it prints.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = mprec(folder, &[arguments, &["--json", "--quiet"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/open_bandit")
+}
+
+/// A prepared folder and a bundle with two variants and their ensemble.
+fn trained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = sample().join("impressions.csv.xz");
+    let table = format!("item_context={}", sample().join("item_context.csv").display());
+    let prepare = [
+        "data",
+        "prepare",
+        rows.to_str().unwrap(),
+        "--layout",
+        "open-bandit",
+        "--out",
+        "data",
+        "--table",
+        &table,
+    ];
+    let prepared = json(folder.path(), &prepare);
+    assert_eq!(prepared["rows"], 60_000);
+    assert_eq!(prepared["malformed_lines"], 0);
+    let train = [
+        "train",
+        "table",
+        "dhe",
+        "--data",
+        "data",
+        "--out",
+        "model",
+        "--small",
+        "--epochs",
+        "1",
+        "--ensemble",
+        "both=table+dhe",
+    ];
+    let outcomes = json(folder.path(), &train);
+    assert_eq!(outcomes.as_array().unwrap().len(), 3);
+    folder
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn serve(folder: &Path, arguments: &[&str]) -> (Server, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
+        .args(["serve", "--bundle", "model", "--listen", "127.0.0.1:0", "--json", "--quiet"])
+        .args(arguments)
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let started: Value = serde_json::from_str(&line).unwrap();
+    (Server(child), started["url"].as_str().unwrap().to_owned())
+}
+
+fn post(url: &str, path: &str, body: &str) -> (u16, Value) {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let status = reply.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = reply.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn rows_of_any_schema_become_a_served_model() {
+    let folder = trained();
+    let folder = folder.path();
+
+    let inspected = json(folder, &["inspect", "model", "--verify"]);
+    assert_eq!(inspected["verified"], true);
+    assert_eq!(inspected["variants"].as_array().unwrap().len(), 3);
+
+    let evaluated = json(folder, &["eval", "model", "--data", "data", "--path", "dhe@cpu"]);
+    for name in ["samples", "auc", "logloss", "accuracy", "ece", "samples_per_second"] {
+        assert!(evaluated[name].as_f64().is_some_and(|value| value > 0.0), "{name}: {evaluated}");
+    }
+    let recorded = &inspected["variants"][1]["quality"]["auc"];
+    assert_eq!(&evaluated["auc"], recorded, "the bundle states what eval measures");
+    let reference = json(folder, &["eval", "model", "--data", "data", "--path", "dhe@reference"]);
+    let difference = reference["auc"].as_f64().unwrap() - evaluated["auc"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-4, "{difference}");
+
+    let profile =
+        ["profile", "model", "--data", "data", "--out", "profiles.json", "--seconds", "1"];
+    let profiled = json(folder, &profile);
+    assert_eq!(profiled["paths"].as_array().unwrap().len(), 3);
+
+    const NAMES: [&str; 11] = [
+        "offered",
+        "answered",
+        "in_time",
+        "late",
+        "refused",
+        "failed",
+        "samples_in_time",
+        "correct_in_time_per_s",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+    ];
+    let simulate = [
+        "simulate",
+        "--profiles",
+        "profiles.json",
+        "--policy",
+        "multi-path",
+        "--qps",
+        "200",
+        "--seconds",
+        "2",
+    ];
+    let simulated = json(folder, &simulate);
+    let (_server, url) = serve(folder, &["--profiles", "profiles.json", "--policy", "multi-path"]);
+    let load = [
+        "load",
+        "--url",
+        &url,
+        "--qps",
+        "50",
+        "--sizes",
+        "lognormal:3,0.5",
+        "--seconds",
+        "1",
+        "--sla-ms",
+        "1000",
+        "--data",
+        "data",
+    ];
+    let loaded = json(folder, &load);
+    for report in [&simulated, &loaded] {
+        for name in NAMES {
+            assert!(report[name].is_number(), "{name}: {report}");
+        }
+        assert!(report["paths"].is_object());
+        let count = |name: &str| report[name].as_u64().unwrap();
+        assert_eq!(count("offered"), count("answered") + count("refused") + count("failed"));
+        assert!(count("answered") > 0);
+    }
+    assert!(loaded["observed_accuracy"].is_number(), "labels were sent along: {loaded}");
+}
+
+#[test]
+fn a_served_score_is_the_score_of_the_file() {
+    let folder = trained();
+    let folder = folder.path();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("model/manifest.json")).unwrap())
+            .unwrap();
+    let dense = manifest["schema"]["dense"].as_array().unwrap().len();
+    let sparse = manifest["schema"]["sparse"].as_array().unwrap().len();
+
+    // Two samples: ids 1 and 0 everywhere.
+    let floats: Vec<f32> = (0..2 * dense).map(|at| at as f32 / 10.0).collect();
+    let bytes: Vec<u8> = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let integers = |values: &[i64]| -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let indices = integers(&[1, 0].repeat(sparse));
+    let offsets = integers(&[0, 1].repeat(sparse));
+    use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+    let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+    let input = [
+        ("dense", view(Dtype::F32, &[2, dense], &bytes)),
+        ("indices", view(Dtype::I64, &[sparse, 2], &indices)),
+        ("offsets", view(Dtype::I64, &[sparse, 2], &offsets)),
+    ];
+    safetensors::serialize_to_file(input, None, &folder.join("batch.safetensors")).unwrap();
+    let score = [
+        "score",
+        "model",
+        "--path",
+        "table@cpu",
+        "--input",
+        "batch.safetensors",
+        "--output",
+        "out.safetensors",
+    ];
+    assert_eq!(json(folder, &score)["samples"], 2);
+    let content = std::fs::read(folder.join("out.safetensors")).unwrap();
+    let scores: Vec<f32> = SafeTensors::deserialize(&content)
+        .unwrap()
+        .tensor("scores")
+        .unwrap()
+        .data()
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+
+    json(
+        folder,
+        &["profile", "model", "--paths", "table@cpu", "--out", "one.json", "--seconds", "1"],
+    );
+    let (_server, url) =
+        serve(folder, &["--profiles", "one.json", "--paths", "table@cpu", "--sla-ms", "2000"]);
+    let ids: Vec<i64> = [vec![1; sparse], vec![0; sparse]].concat();
+    let request = serde_json::json!({
+        "inputs": [
+            {"name": "dense", "datatype": "FP32", "shape": [2, dense], "data": floats},
+            {"name": "sparse", "datatype": "INT64", "shape": [2, sparse], "data": ids},
+        ],
+    });
+    let (status, reply) = post(&url, "/v2/models/ctr/infer", &request.to_string());
+    assert_eq!(status, 200, "{reply}");
+    assert_eq!(reply["parameters"]["path"], "table@cpu");
+    for (at, score) in scores.iter().enumerate() {
+        let served = reply["outputs"][0]["data"][at].as_f64().unwrap() as f32;
+        assert!((served - score).abs() < 1e-6, "{served} {score}");
+    }
+    let (status, reply) = post(&url, "/v2/models/other/infer", &request.to_string());
+    assert_eq!((status, &reply["code"]), (404, &Value::from("unknown_model")), "{reply}");
+}
+
+#[test]
+fn failures_say_whose_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code, text) in [
+        (&["inspect", "nowhere"][..], 2, "nowhere"),
+        (&["eval", "nowhere", "--data", "x", "--path", "table"], 2, "variant@backend"),
+        (&["eval", "nowhere", "--data", "x", "--path", "table@gpu"], 2, "is not a backend"),
+        (&["simulate", "--profiles", "none.json"], 2, "none.json"),
+        (&["data", "prepare", "missing.txt", "--out", "data"], 2, "missing.txt"),
+        (&["serve", "--policy", "best"], 2, "model.bundle"),
+        (&["frobnicate"], 2, "unrecognized subcommand"),
+        (&["load", "--url", "http://127.0.0.1:1", "--seconds", "1"], 2, "is it running?"),
+    ] {
+        let output = mprec(folder.path(), arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(text), "{arguments:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [
+        "demo", "data", "train", "inspect", "eval", "score", "profile", "simulate", "serve", "load",
+    ] {
+        let output = mprec(folder.path(), &[command, "--help"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Usage: mprec"), "{command}: {text}");
+        assert!(text.lines().count() > 8, "{command}: {text}");
+    }
+}
