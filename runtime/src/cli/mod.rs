@@ -26,7 +26,7 @@ pub(crate) use output::Output;
 
 /// Serves click-through models under a latency target, choosing a model variant for every query.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
     after_help = "Start with `mprec demo`: it trains, profiles, serves and loads a small model, and ends with a report."
 )]

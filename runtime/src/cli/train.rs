@@ -42,8 +42,8 @@ pub(super) struct Train {
     #[arg(long, default_value = "ctr")]
     model: String,
     /// The model's version: digits.
-    #[arg(long = "model-version", default_value = "1")]
-    version: String,
+    #[arg(long, default_value = "1")]
+    model_version: String,
     #[command(flatten)]
     settings: Settings,
     /// Keep a checkpoint in this folder and go on from one that is there. One folder per variant is made in it.
@@ -186,7 +186,7 @@ impl Train {
             }
             writer
         } else {
-            new_bundle(&self.out, &self.model, &self.version, &dataset)?
+            new_bundle(&self.out, &self.model, &self.model_version, &dataset)?
         };
         let mut outcomes = Vec::new();
         for name in &self.variants {
