@@ -229,10 +229,11 @@ impl Default for Schedule {
 }
 
 impl Default for Hashes {
-    /// The Mersenne prime 2^31 - 1: above any id of a table that fits a machine, and products of
-    /// two residues stay below 2^62.
+    /// 2^26 - 5, the largest prime below 2^26: six times the largest id of Criteo's logs, and small
+    /// enough that the product of two residues is exact in double precision, which is what the CPU
+    /// backend's vectorised hashing needs. Larger vocabularies need a larger one, at scalar speed.
     fn default() -> Self {
-        Self { prime: (1 << 31) - 1, range: 1_000_000, allow_collisions: false }
+        Self { prime: (1 << 26) - 5, range: 1_000_000, allow_collisions: false }
     }
 }
 
