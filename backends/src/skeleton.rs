@@ -1,7 +1,7 @@
 //! A backend that supports nothing: copy this file to begin a new one.
 //!
 //! 1. Give it a [`BackendKind`] of its own and a place in [`registry`](crate::registry).
-//! 2. In `prepare`, match on every [`Op`](mprec_representations::Op) of the program. Refuse what
+//! 2. In `prepare`, match on every [`Op`] of the program. Refuse what
 //!    is missing with [`BackendError::Unsupported`], and make ready what is there.
 //! 3. Hold it to the reference backend: the conformance suite takes any `Backend`.
 //!

@@ -1,6 +1,6 @@
 //! A layer: `activation(input · weightᵀ + bias)`, with the weights packed once.
 //!
-//! [`scalar`] is the definition. It adds products in the order of the inputs, and the bias last;
+//! `scalar` is the definition. It adds products in the order of the inputs, and the bias last;
 //! the other kernels fuse multiplication with addition, or split the sum, and are held to a
 //! tolerance that grows with the number of inputs.
 //!

@@ -1,6 +1,6 @@
 //! The encoder of a DHE: many hashes of one id.
 //!
-//! [`scalar`] is the definition, [`HashFamily::encode`]. The vector kernels give the same bits.
+//! `scalar` is the definition, [`HashFamily::encode`]. The vector kernels give the same bits.
 //! They serve families in which all hashes share p and m, with `p² < 2^53`: then every product
 //! `a·x + b` is exact in double precision, where vector units multiply quickest. Quotients come
 //! from multiplying by a reciprocal that is slightly too small, so that a remainder is either right

@@ -1,6 +1,6 @@
 //! Rows of a table, picked and added up.
 //!
-//! [`scalar`] is the definition. Every other kernel adds the same values in the same order, each
+//! `scalar` is the definition. Every other kernel adds the same values in the same order, each
 //! product rounded before it is added, and is therefore held to the same bits.
 //!
 //! Random rows of a table larger than the cache are bound by memory latency, not by arithmetic:

@@ -21,7 +21,7 @@ pub(super) fn render(report: &DemoReport) -> String {
     page.chart(
         &goodput(report),
         "Sum over queries answered within the SLA of samples × measured accuracy of the path that answered, per second. \
-         Every policy got the same trace; measured over HTTP, load generator on the same cores.",
+         Every policy got the same trace, in turns, and is shown by its median round; measured over HTTP, load generator on the same cores.",
     );
     let rows: Vec<Vec<String>> = report.served.iter().map(Served::row).collect();
     page.table(

@@ -12,11 +12,11 @@ use super::super::{Failure, InputError as _};
 
 /// Load of every phase, as a multiple of what the most accurate path can do alone: calm, busy, a
 /// burst that it cannot follow, calm again.
-const PHASES: [f64; 4] = [0.25, 0.6, 1.6, 0.25];
+const PHASES: [f64; 4] = [0.2, 0.5, 1.3, 0.2];
 
 /// No phase exceeds this part of what the fastest path can do: the load generator needs a share of
 /// the same cores, and a load that nothing can carry would compare refusals only.
-const MOST: f64 = 0.5;
+const MOST: f64 = 0.35;
 
 /// Length of the load before the one that counts.
 const WARM_UP_SECONDS: f64 = 0.6;
