@@ -76,7 +76,7 @@ fn every_representation_learns_the_planted_model() {
             let computed = ["dhe", "select"].contains(&name);
             recipe.options = TrainOptions {
                 batch: 32,
-                epochs: if computed { 16 } else { 4 },
+                epochs: if computed { 9 } else { 4 },
                 renew_rows: false,
                 average_from: Some(0.75),
                 ..recipe.options
