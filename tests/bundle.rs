@@ -4,8 +4,8 @@
 use std::{fs, path::Path, process::Command};
 
 use mprec_representations::{
-    BatchShape, Bundle, BundleError, BundleWriter, DlrmSpec, Interaction, Manifest,
-    RepresentationSpec, Tensor, bundle::MANIFEST_DIGEST,
+    BatchShape, Bundle, BundleError, BundleWriter, Dlrm, DlrmSpec, Interaction, LayerFormat,
+    Manifest, Precision, RepresentationSpec, RowFormat, Tensor, bundle::MANIFEST_DIGEST, quantize,
 };
 use mprec_tests::{fixtures, require};
 use serde_json::{Value, json};
@@ -68,11 +68,7 @@ fn every_variant_survives_the_disk_and_is_not_copied() {
         let on_disk = bundle.program(name).unwrap();
         assert_eq!(on_disk.interpret(&batch).unwrap(), in_memory.interpret(&batch).unwrap());
         for (name, tensor) in bundle.weights(name).unwrap().iter() {
-            let mapped = match tensor {
-                mprec_representations::AnyTensor::F32(tensor) => tensor.is_mapped(),
-                mprec_representations::AnyTensor::I64(tensor) => tensor.is_mapped(),
-            };
-            assert!(mapped, "{name} was copied");
+            assert!(tensor.is_mapped(), "{name} was copied");
         }
     }
 }
@@ -227,6 +223,46 @@ fn other_impossible_manifests_are_refused() {
     refuse(|manifest| manifest["variants"][0]["file"] = json!("../x.safetensors"), "own folder");
     refuse(|manifest| manifest["variants"][0]["bytes"] = json!(1), "the manifest says 1");
     refuse(|manifest| manifest["variants"] = json!([]), "0 variants");
+}
+
+#[test]
+fn quantised_variants_survive_the_disk_and_score_nearly_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = fixtures::schema(&[11, 7, 300]);
+    let mut writer = BundleWriter::create(&folder, "small", "1", schema.clone(), None).unwrap();
+    let batch =
+        BatchShape::new(&schema).from_rows(vec![0.1, 0.2, 0.3, 0.4], &[1, 2, 299, 10, 0, 5]);
+    let batch = batch.unwrap();
+    let mut expected = Vec::new();
+    for (seed, (name, spec)) in fixtures::architectures(&schema, 4).iter().enumerate() {
+        let weights = fixtures::weights(&schema, spec, seed as u64 + 1);
+        let full = Dlrm::load(&schema, spec, &weights).unwrap().lower().unwrap();
+        let full = full.interpret(&batch).unwrap();
+        for (rows, layers) in [
+            (RowFormat::Int8, LayerFormat::F32),
+            (RowFormat::Int4, LayerFormat::F32),
+            (RowFormat::F32, LayerFormat::Int8),
+            (RowFormat::Int8, LayerFormat::Int8),
+        ] {
+            let precision = Precision { rows, layers };
+            let (spec, weights) = quantize(&schema, spec, &weights, precision).unwrap();
+            let name = format!("{name}-{}-{}", rows.name(), layers.name());
+            writer.add(&name, &spec, &weights, None).unwrap();
+            let program = Dlrm::load(&schema, &spec, &weights).unwrap().lower().unwrap();
+            expected.push((name, program.interpret(&batch).unwrap(), full.clone()));
+            assert!(quantize(&schema, &spec, &weights, precision).is_err(), "quantised twice");
+        }
+    }
+    writer.finish().unwrap();
+    let bundle = Bundle::open(&folder).unwrap();
+    bundle.verify().unwrap();
+    for (name, expected, full) in expected {
+        let got = bundle.program(&name).unwrap().interpret(&batch).unwrap();
+        assert_eq!(got, expected, "{name}");
+        for (got, full) in got.iter().zip(full) {
+            assert!((got - full).abs() < 0.02, "{name}: {got}, in full precision {full}");
+        }
+    }
 }
 
 #[test]

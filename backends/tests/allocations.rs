@@ -10,6 +10,7 @@ use std::{
 
 use common::Tape;
 use mprec_backends::{Backend, CpuBackend, Level};
+use mprec_representations::LayerFormat;
 
 struct Counting;
 
@@ -41,7 +42,8 @@ fn a_run_allocates_nothing() {
         let choices: Vec<u32> = (0..80).map(|at| (at * 31 + 7) ^ (seed * 13 + at / 3)).collect();
         let mut tape = Tape::new(&choices);
         let schema = tape.schema();
-        let program = tape.variant(&schema);
+        let layers = if seed % 2 == 0 { LayerFormat::F32 } else { LayerFormat::Int8 };
+        let program = tape.variant(&schema, layers);
         let batches = [1, 7, 200].map(|samples| tape.batch(&schema, samples));
         for level in Level::available() {
             if level == Level::Portable {

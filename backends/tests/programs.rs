@@ -5,11 +5,16 @@ mod common;
 
 use common::Tape;
 use mprec_backends::{Backend, BackendError, CpuBackend, Executable, Level, ReferenceBackend};
-use mprec_representations::{Batch, BatchShape, Program, Schema, SparseFeature};
+use mprec_representations::{Batch, BatchShape, LayerFormat, Program, Schema, SparseFeature};
 use proptest::prelude::*;
 
 /// Stated in the crate's documentation for scores.
 const TOLERANCE: f32 = 1e-5;
+
+/// Scores of models with 8-bit layers. A layer alone gives the same bits everywhere. But its inputs come
+/// from sums of floats, and where one of them lies between two codes, the last bit decides which
+/// of them it becomes: one part in 255 of the row's range.
+const INT8_TOLERANCE: f32 = 2e-2;
 
 fn run(executable: &mut dyn Executable, batch: &Batch) -> Vec<f32> {
     let mut scores = vec![f32::NAN; batch.samples()];
@@ -17,7 +22,7 @@ fn run(executable: &mut dyn Executable, batch: &Batch) -> Vec<f32> {
     scores
 }
 
-fn compare(program: &Program, batches: &[Batch]) -> Result<(), TestCaseError> {
+fn compare(program: &Program, batches: &[Batch], tolerance: f32) -> Result<(), TestCaseError> {
     for level in Level::available() {
         // One executable for all batches: what an earlier batch left behind must not show.
         let mut executable = CpuBackend::with_level(level).unwrap().prepare(program).unwrap();
@@ -25,7 +30,7 @@ fn compare(program: &Program, batches: &[Batch]) -> Result<(), TestCaseError> {
             let expected = program.interpret(batch).unwrap();
             let got = run(&mut *executable, batch);
             for (sample, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                let close = (got - expected).abs() <= TOLERANCE;
+                let close = (got - expected).abs() <= tolerance;
                 prop_assert!(close, "{level}, sample {sample}: {got}, expected {expected}");
             }
         }
@@ -47,9 +52,21 @@ proptest! {
     ) {
         let mut tape = Tape::new(&choices);
         let schema = tape.schema();
-        let program = tape.variant(&schema);
+        let program = tape.variant(&schema, LayerFormat::F32);
         let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
-        compare(&program, &batches)?;
+        compare(&program, &batches, TOLERANCE)?;
+    }
+
+    #[test]
+    fn every_variant_with_int8_layers_scores_nearly_as_the_interpreter(
+        choices in choices(),
+        samples in prop_oneof![0..40_usize, Just(129)],
+    ) {
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = tape.variant(&schema, LayerFormat::Int8);
+        let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
+        compare(&program, &batches, INT8_TOLERANCE)?;
     }
 
     #[test]
@@ -61,7 +78,7 @@ proptest! {
         let schema = tape.schema();
         let program = tape.tangle(&schema);
         let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
-        compare(&program, &batches)?;
+        compare(&program, &batches, TOLERANCE)?;
     }
 }
 
@@ -74,14 +91,14 @@ fn a_bag_larger_than_any_chunk_is_summed_whole() {
         let mut choices = [0; 12];
         choices[5] = choice;
         let mut tape = Tape::new(&choices);
-        let program = tape.variant(&schema);
+        let program = tape.variant(&schema, LayerFormat::F32);
         let jagged = mprec_representations::Jagged {
             ids: (0..5002).map(|at| at * 7 % 50).collect(),
             lengths: vec![0, 4000, 2, 1000],
             weights: Some((0..5002).map(|at| (at % 5) as f32 * 0.002 - 0.004).collect()),
         };
         let batch = BatchShape::new(&schema).from_jagged(vec![0.1; 4], &jagged).unwrap();
-        compare(&program, &[batch]).unwrap();
+        compare(&program, &[batch], TOLERANCE).unwrap();
     }
 }
 
@@ -89,7 +106,7 @@ fn a_bag_larger_than_any_chunk_is_summed_whole() {
 fn the_reference_backend_is_the_interpreter() {
     let mut tape = Tape::new(&[3, 1, 4, 1, 5, 9, 2, 6]);
     let schema = tape.schema();
-    let program = tape.variant(&schema);
+    let program = tape.variant(&schema, LayerFormat::F32);
     let batch = tape.batch(&schema, 7);
     let mut executable = ReferenceBackend.prepare(&program).unwrap();
     assert_eq!(run(&mut *executable, &batch), program.interpret(&batch).unwrap());
@@ -99,7 +116,7 @@ fn the_reference_backend_is_the_interpreter() {
 fn wrong_batches_and_scores_are_refused_untouched() {
     let mut tape = Tape::new(&[2, 3]);
     let schema = tape.schema();
-    let program = tape.variant(&schema);
+    let program = tape.variant(&schema, LayerFormat::F32);
     let batch = tape.batch(&schema, 2);
     let other = Schema::criteo(&[5; 26]).unwrap();
     let foreign = BatchShape::new(&other).from_rows(vec![0.0; 26], &[0; 52]).unwrap();
@@ -118,7 +135,7 @@ fn wrong_batches_and_scores_are_refused_untouched() {
 fn another_executable_scores_the_same_on_another_thread() {
     let mut tape = Tape::new(&[5, 4, 3, 2, 1, 4, 4, 4, 4, 4, 4]);
     let schema = tape.schema();
-    let program = tape.variant(&schema);
+    let program = tape.variant(&schema, LayerFormat::F32);
     let batch = tape.batch(&schema, 33);
     let mut first = CpuBackend::new().prepare(&program).unwrap();
     let mut second = first.another().unwrap();

@@ -5,8 +5,8 @@
 //! tables then take 0.28 GB instead of 2.2 GB, which still is several times any cache.
 
 use mprec_representations::{
-    Activation, Batch, BatchShape, DheSpec, Dlrm, DlrmSpec, Interaction, Program,
-    RepresentationSpec, Schema, Tensor, Transform, Weights, weights::DType,
+    Activation, Batch, BatchShape, DheSpec, Dlrm, DlrmSpec, Interaction, Precision, Program,
+    RepresentationSpec, Schema, Tensor, Transform, Weights, quantize, weights::DType,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -66,12 +66,16 @@ pub fn representation(variant: &str) -> Option<RepresentationSpec> {
     })
 }
 
-/// The whole model around one representation.
+/// The whole model around one representation, quantised from one and the same set of floats.
 ///
 /// # Panics
 ///
 /// Never: the parameters are made for the architecture.
-pub fn program(schema: &Schema, representation: &RepresentationSpec) -> Program {
+pub fn program(
+    schema: &Schema,
+    representation: &RepresentationSpec,
+    precision: Precision,
+) -> Program {
     let interaction = Interaction::Dot { itself: false };
     let spec = DlrmSpec::uniform(schema, representation, interaction, &[512, 256, 64], &[512, 256]);
     let mut random = SmallRng::seed_from_u64(1);
@@ -94,8 +98,11 @@ pub fn program(schema: &Schema, representation: &RepresentationSpec) -> Program 
                 let rows: Vec<i64> = rows.collect();
                 weights.insert(tensor.name, Tensor::new(&tensor.shape, rows));
             }
+            DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
         }
     }
+    let (spec, weights) =
+        quantize(schema, &spec, &weights, precision).expect("the model is in full precision");
     Dlrm::load(schema, &spec, &weights)
         .and_then(|model| model.lower())
         .expect("the parameters are those that the architecture names")

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::ProgramError,
+    layer::LayerWeights,
     op::{Activation, Interaction, Slot},
     program::{Program, ProgramBuilder},
+    quant::{Precision, RowFormat},
     representation::{Cost, Representation, RepresentationSpec, Vectors},
     schema::Schema,
     tensor::Tensor,
@@ -34,6 +36,9 @@ pub struct DlrmSpec {
     pub interaction: Interaction,
     /// The representation of every sparse feature, in the schema's order.
     pub features: Vec<RepresentationSpec>,
+    /// In how many bits the parameters are stored.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
 }
 
 /// A model that cannot be built.
@@ -90,7 +95,13 @@ impl DlrmSpec {
         let mut bottom = vec![schema.dense().len()];
         bottom.extend(bottom_hidden);
         bottom.push(dim);
-        let mut spec = Self { bottom, top: Vec::new(), interaction, features };
+        let mut spec = Self {
+            bottom,
+            top: Vec::new(),
+            interaction,
+            features,
+            precision: Precision::default(),
+        };
         spec.top.push(spec.interaction_width());
         spec.top.extend(top_hidden);
         spec.top.push(1);
@@ -138,6 +149,12 @@ impl DlrmSpec {
                 return fail("a decoder of", format!("less than {MAX_LAYERS} layers"), got);
             }
         }
+        if self.precision.rows == RowFormat::Int4 {
+            let stored = self.features.iter().filter_map(|feature| feature.stored_width());
+            if let Some(odd) = stored.into_iter().find(|width| !width.is_multiple_of(2)) {
+                return fail("int4 rows of", "an even width".into(), odd.to_string());
+            }
+        }
         let dense = schema.dense().len();
         if self.bottom[0] != dense {
             let got = format!("{} inputs", self.bottom[0]);
@@ -165,7 +182,7 @@ impl DlrmSpec {
             tensors.extend(spec.tensors(feature, sparse.cardinality));
         }
         tensors.extend(mlp_tensors("top_l", &self.top));
-        tensors
+        tensors.into_iter().flat_map(|tensor| self.precision.stored(tensor)).collect()
     }
 }
 
@@ -173,13 +190,7 @@ fn mlp_tensors(prefix: &str, layers: &[usize]) -> Vec<TensorSpec> {
     layers
         .windows(2)
         .enumerate()
-        .flat_map(|(at, pair)| {
-            let name = format!("{prefix}.{}", 2 * at);
-            [
-                TensorSpec::f32(format!("{name}.weight"), &[pair[1], pair[0]]),
-                TensorSpec::f32(format!("{name}.bias"), &[pair[1]]),
-            ]
-        })
+        .flat_map(|(at, pair)| TensorSpec::layer(&format!("{prefix}.{}", 2 * at), pair[1], pair[0]))
         .collect()
 }
 
@@ -194,7 +205,7 @@ pub struct Dlrm {
 }
 
 /// Weight `[out, in]` and bias `[out]`.
-type Layer = (Tensor<f32>, Tensor<f32>);
+type Layer = (LayerWeights, Tensor<f32>);
 
 impl Dlrm {
     /// Takes the parameters of `spec` from `weights`.
@@ -205,7 +216,7 @@ impl Dlrm {
     /// over, or of another type or shape.
     pub fn load(schema: &Schema, spec: &DlrmSpec, weights: &Weights) -> Result<Self, ModelError> {
         spec.check(schema)?;
-        weights.expect_only(&spec.tensors(schema))?;
+        weights.expect(&spec.tensors(schema))?;
         let features = spec
             .features
             .iter()
@@ -275,6 +286,6 @@ impl Dlrm {
 fn load_mlp(prefix: &str, layers: &[usize], weights: &Weights) -> Result<Vec<Layer>, WeightsError> {
     mlp_tensors(prefix, layers)
         .chunks_exact(2)
-        .map(|pair| Ok((weights.f32(&pair[0])?, weights.f32(&pair[1])?)))
+        .map(|pair| Ok((weights.layer(&pair[0])?, weights.f32(&pair[1])?)))
         .collect()
 }

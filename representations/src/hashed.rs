@@ -27,7 +27,7 @@ impl Hashed {
         rows: u64,
     ) -> Vec<TensorSpec> {
         let rows = rows.min(cardinality) as usize;
-        vec![TensorSpec::f32(format!("emb_l.{feature}.weight"), &[rows, dim])]
+        vec![TensorSpec::rows(format!("emb_l.{feature}.weight"), rows, dim)]
     }
 
     pub(crate) fn load(
@@ -37,8 +37,8 @@ impl Hashed {
         rows: u64,
         weights: &Weights,
     ) -> Result<Self, WeightsError> {
-        let [tensor] = weights.take_f32(&Self::tensors(feature, cardinality, dim, rows))?;
-        Ok(Self { rows: Rows::F32(tensor), divisor: rows })
+        let tensors = Self::tensors(feature, cardinality, dim, rows);
+        Ok(Self { rows: weights.rows(&tensors[0])?, divisor: rows })
     }
 }
 
@@ -85,8 +85,8 @@ impl QuotientRemainder {
         // A divisor of zero is refused by the program; here it must only not panic.
         let quotients = cardinality.div_ceil(collisions.max(1)) as usize;
         vec![
-            TensorSpec::f32(format!("emb_l.{feature}.weight_q"), &[quotients, dim]),
-            TensorSpec::f32(format!("emb_l.{feature}.weight_r"), &[collisions as usize, dim]),
+            TensorSpec::rows(format!("emb_l.{feature}.weight_q"), quotients, dim),
+            TensorSpec::rows(format!("emb_l.{feature}.weight_r"), collisions as usize, dim),
         ]
     }
 
@@ -96,11 +96,10 @@ impl QuotientRemainder {
         (dim, collisions, combination): (usize, u64, Combination),
         weights: &Weights,
     ) -> Result<Self, WeightsError> {
-        let [quotients, remainders] =
-            weights.take_f32(&Self::tensors(feature, cardinality, dim, collisions))?;
+        let tensors = Self::tensors(feature, cardinality, dim, collisions);
         Ok(Self {
-            quotients: Rows::F32(quotients),
-            remainders: Rows::F32(remainders),
+            quotients: weights.rows(&tensors[0])?,
+            remainders: weights.rows(&tensors[1])?,
             collisions,
             combination,
         })

@@ -74,10 +74,9 @@ impl Program {
             Op::Linear { input, weight, bias, activation, .. } => {
                 let inputs = values.get(*input).chunks_exact(self.width(*input));
                 for (input, out) in inputs.zip(out.chunks_exact_mut(width)) {
-                    for (at, out) in out.iter_mut().enumerate() {
-                        let product: f32 =
-                            input.iter().zip(weight.row(at)).map(|(x, w)| x * w).sum();
-                        *out = activation.apply(product + bias.as_slice()[at]);
+                    weight.apply(input, bias.as_slice(), out);
+                    for out in out {
+                        *out = activation.apply(*out);
                     }
                 }
             }

@@ -38,8 +38,10 @@ pub mod error;
 mod hashed;
 mod hybrid;
 mod interpret;
+mod layer;
 pub mod op;
 pub mod program;
+pub mod quant;
 mod representation;
 mod rows;
 pub mod schema;
@@ -55,10 +57,12 @@ pub use error::{BatchError, ProgramError, SchemaError};
 pub use hashed::{Hashed, QuotientRemainder};
 pub use hybrid::Hybrid;
 pub use interpret::Values;
+pub use layer::LayerWeights;
 pub use op::{
     Activation, Combination, Interaction, Op, RowIndex, RowsOf, Slot, SlotShape, Transform,
 };
 pub use program::{Program, ProgramBuilder};
+pub use quant::{FusedRows, Int8Weights, LayerFormat, Precision, RowFormat, quantize};
 pub use representation::{Cost, Representation, RepresentationSpec, Vectors};
 pub use rows::Rows;
 pub use schema::{OutOfVocabulary, Schema, SparseFeature};

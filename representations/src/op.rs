@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{rows::Rows, tensor::Tensor};
+use crate::{layer::LayerWeights, rows::Rows, tensor::Tensor};
 
 /// A value of a running program: a matrix whose shape is [`SlotShape`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,7 +207,7 @@ pub enum Op {
         /// `[rows, in]`
         input: Slot,
         /// `[out, in]`
-        weight: Tensor<f32>,
+        weight: LayerWeights,
         /// `[out]`
         bias: Tensor<f32>,
         /// Applied element by element.

@@ -10,7 +10,9 @@ use crate::{
     batch::Batch,
     dhe::HashFamily,
     error::ProgramError,
+    layer::LayerWeights,
     op::{Activation, Combination, Interaction, Op, RowIndex, RowsOf, Slot, SlotShape, Transform},
+    quant::MAX_INPUTS,
     rows::Rows,
     schema::Schema,
     tensor::Tensor,
@@ -117,7 +119,7 @@ impl Program {
                             Transform::Gaussian => 14,
                         }
                 }
-                Op::Linear { weight, .. } => 2 * weight.rows() * weight.width(),
+                Op::Linear { weight, .. } => 2 * weight.outputs() * weight.inputs(),
                 Op::Affine { scale, .. } => 2 * scale.rows(),
                 Op::Interact { interaction: Interaction::Dot { .. }, inputs, output } => {
                     let dim = self.slots[inputs[0].0].width;
@@ -213,18 +215,24 @@ impl ProgramBuilder {
     pub fn linear(
         &mut self,
         input: Slot,
-        weight: Tensor<f32>,
+        weight: impl Into<LayerWeights>,
         bias: Tensor<f32>,
         activation: Activation,
     ) -> Result<Slot, ProgramError> {
+        let weight = weight.into();
         let SlotShape { rows, width } = self.slots[input.0];
-        if weight.shape().len() != 2 || weight.width() != width || weight.rows() == 0 {
+        if weight.shape().len() != 2 || weight.inputs() != width || weight.outputs() == 0 {
             return Err(mismatch("linear", format!("[out, {width}]"), weight.shape()));
         }
-        if bias.shape() != [weight.rows()] {
-            return Err(mismatch("linear", format!("bias [{}]", weight.rows()), bias.shape()));
+        if matches!(weight, LayerWeights::Int8(_)) && width > MAX_INPUTS {
+            let expected = format!("at most {MAX_INPUTS} inputs in 8 bits");
+            return Err(mismatch("linear", expected, weight.shape()));
         }
-        let output = self.slot(rows, weight.rows())?;
+        let outputs = weight.outputs();
+        if bias.shape() != [outputs] {
+            return Err(mismatch("linear", format!("bias [{outputs}]"), bias.shape()));
+        }
+        let output = self.slot(rows, outputs)?;
         self.ops.push(Op::Linear { input, weight, bias, activation, output });
         Ok(output)
     }

@@ -129,6 +129,17 @@ impl RepresentationSpec {
         }
     }
 
+    /// Width of the rows that it stores.
+    pub fn stored_width(&self) -> Option<usize> {
+        match self {
+            Self::Table { dim }
+            | Self::Hash { dim, .. }
+            | Self::QuotientRemainder { dim, .. }
+            | Self::Hybrid { dim, .. } => Some(*dim),
+            Self::Dhe(_) => None,
+        }
+    }
+
     /// The tensors that hold its parameters for `feature`, whose ids are below `cardinality`.
     pub fn tensors(&self, feature: usize, cardinality: u64) -> Vec<TensorSpec> {
         match self {

@@ -1,16 +1,17 @@
 //! The rows of an embedding table, in the format in which they are stored.
 
-use crate::tensor::Tensor;
+use crate::{quant::FusedRows, tensor::Tensor};
 
 /// An embedding table: rows of one width. Cloning shares the rows.
 ///
-/// One format so far. Quantised rows become further variants, so a backend matches on this and
-/// says which formats it lacks.
+/// A backend matches on the format and says which ones it lacks.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Rows {
     /// 32-bit floats, `[rows, dim]`.
     F32(Tensor<f32>),
+    /// Codes of few bits, with scale and bias per row.
+    Fused(FusedRows),
 }
 
 impl Rows {
@@ -18,6 +19,7 @@ impl Rows {
     pub fn len(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.rows(),
+            Self::Fused(rows) => rows.len(),
         }
     }
 
@@ -30,6 +32,7 @@ impl Rows {
     pub fn dim(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.width(),
+            Self::Fused(rows) => rows.dim(),
         }
     }
 
@@ -37,6 +40,7 @@ impl Rows {
     pub fn bytes(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.bytes(),
+            Self::Fused(rows) => rows.bytes().bytes(),
         }
     }
 
@@ -52,6 +56,12 @@ impl Rows {
                 assert_eq!(sum.len(), row.len(), "width of the sum");
                 for (sum, value) in sum.iter_mut().zip(row) {
                     *sum += weight * value;
+                }
+            }
+            Self::Fused(rows) => {
+                assert_eq!(sum.len(), rows.dim(), "width of the sum");
+                for (column, sum) in sum.iter_mut().enumerate() {
+                    *sum += weight * rows.value(at, column);
                 }
             }
         }

@@ -18,7 +18,7 @@ pub struct Table {
 
 impl Table {
     pub(crate) fn tensors(feature: usize, cardinality: u64, dim: usize) -> Vec<TensorSpec> {
-        vec![TensorSpec::f32(format!("emb_l.{feature}.weight"), &[cardinality as usize, dim])]
+        vec![TensorSpec::rows(format!("emb_l.{feature}.weight"), cardinality as usize, dim)]
     }
 
     pub(crate) fn load(
@@ -27,8 +27,7 @@ impl Table {
         dim: usize,
         weights: &Weights,
     ) -> Result<Self, WeightsError> {
-        let [rows] = weights.take_f32(&Self::tensors(feature, cardinality, dim))?;
-        Ok(Self { rows: Rows::F32(rows) })
+        Ok(Self { rows: weights.rows(&Self::tensors(feature, cardinality, dim)[0])? })
     }
 }
 

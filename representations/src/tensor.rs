@@ -19,6 +19,14 @@ impl Element for i64 {
     const DTYPE: Dtype = Dtype::I64;
 }
 
+impl Element for i8 {
+    const DTYPE: Dtype = Dtype::I8;
+}
+
+impl Element for u8 {
+    const DTYPE: Dtype = Dtype::U8;
+}
+
 /// A dense, row-major array. Cloning shares the elements.
 #[derive(Clone)]
 pub struct Tensor<E: Element> {

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{error::ProgramError, tensor::Tensor};
+use crate::{
+    error::ProgramError,
+    layer::LayerWeights,
+    quant::{FusedRows, Int8Weights, scale_name},
+    rows::Rows,
+    tensor::{Element, Tensor},
+};
 
 /// Parameters by tensor name. Cloning shares the elements.
 #[derive(Debug, Clone, Default)]
@@ -10,13 +16,17 @@ pub struct Weights {
     tensors: BTreeMap<String, AnyTensor>,
 }
 
-/// A tensor of either element type.
+/// A tensor of any of the element types.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnyTensor {
     /// 32-bit floats.
     F32(Tensor<f32>),
     /// 64-bit integers.
     I64(Tensor<i64>),
+    /// 8-bit integers: codes of a layer's weights.
+    I8(Tensor<i8>),
+    /// Bytes: rows with their scale and bias.
+    U8(Tensor<u8>),
 }
 
 /// Name, element type and shape that a tensor must have.
@@ -28,6 +38,20 @@ pub struct TensorSpec {
     pub dtype: DType,
     /// Length of each dimension.
     pub shape: Vec<usize>,
+    /// What it is to the model.
+    pub role: Role,
+}
+
+/// What a tensor is to the model, which decides how it may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Rows that ids pick.
+    Rows,
+    /// Weights `[out, in]` of a layer.
+    Layer,
+    /// Anything else: biases, scales, hash parameters.
+    #[default]
+    Other,
 }
 
 /// Element types of parameters.
@@ -37,6 +61,10 @@ pub enum DType {
     F32,
     /// 64-bit signed integer.
     I64,
+    /// 8-bit signed integer.
+    I8,
+    /// 8-bit unsigned integer.
+    U8,
 }
 
 /// Parameters that are not what the variant needs. Every case names the tensor.
@@ -116,12 +144,18 @@ impl Weights {
         self.tensors.values().map(AnyTensor::bytes).sum()
     }
 
-    /// Refuses tensors beyond `specs`.
+    /// Refuses tensors other than `specs`, in name, type or shape.
     ///
     /// # Errors
     ///
-    /// [`WeightsError::Unused`].
-    pub fn expect_only(&self, specs: &[TensorSpec]) -> Result<(), WeightsError> {
+    /// What is missing, different or left over.
+    pub fn expect(&self, specs: &[TensorSpec]) -> Result<(), WeightsError> {
+        for spec in specs {
+            let found = self.find(spec)?;
+            if found.dtype() != spec.dtype {
+                return Err(wrong_type(spec, found));
+            }
+        }
         let known: std::collections::BTreeSet<&str> =
             specs.iter().map(|spec| spec.name.as_str()).collect();
         match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
@@ -136,41 +170,58 @@ impl Weights {
     ///
     /// When missing, or of another type or shape.
     pub fn f32(&self, spec: &TensorSpec) -> Result<Tensor<f32>, WeightsError> {
-        match self.find(spec)? {
-            AnyTensor::F32(tensor) => Ok(tensor.clone()),
-            other @ AnyTensor::I64(_) => Err(wrong_type(spec, other)),
-        }
+        self.typed(spec)
     }
 
-    /// The integers that `spec` describes.
+    /// The tensor that `spec` describes, with elements of type `E`.
     ///
     /// # Errors
     ///
     /// As [`Weights::f32`].
-    pub fn i64(&self, spec: &TensorSpec) -> Result<Tensor<i64>, WeightsError> {
-        match self.find(spec)? {
-            AnyTensor::I64(tensor) => Ok(tensor.clone()),
-            other @ AnyTensor::F32(_) => Err(wrong_type(spec, other)),
+    pub fn typed<E: Parameter>(&self, spec: &TensorSpec) -> Result<Tensor<E>, WeightsError> {
+        let found = self.find(spec)?;
+        E::of(found).cloned().ok_or_else(|| wrong_type(spec, found))
+    }
+
+    /// The rows that `spec` describes in full precision, in whichever format they are stored.
+    ///
+    /// # Errors
+    ///
+    /// When missing, or of a type or shape that no format gives them.
+    pub fn rows(&self, spec: &TensorSpec) -> Result<Rows, WeightsError> {
+        let (count, dim) = (spec.shape[0], spec.shape[1]);
+        let Some(AnyTensor::U8(bytes)) = self.get(&spec.name) else {
+            return Ok(Rows::F32(self.f32(spec)?));
+        };
+        let bits = [8, 4].into_iter().find(|&bits| {
+            bytes.shape() == [count, FusedRows::row_bytes(dim, bits)] && (bits == 8 || dim > 1)
+        });
+        match bits {
+            Some(bits) => Ok(Rows::Fused(FusedRows::new(bytes.clone(), dim, bits))),
+            None => Err(WeightsError::Shape {
+                tensor: spec.name.clone(),
+                got: bytes.shape().to_vec(),
+                expected: vec![count, FusedRows::row_bytes(dim, 8)],
+            }),
         }
     }
 
-    /// All of `specs`, which are floats and `N` in number.
-    pub(crate) fn take_f32<const N: usize>(
-        &self,
-        specs: &[TensorSpec],
-    ) -> Result<[Tensor<f32>; N], WeightsError> {
-        let tensors =
-            specs.iter().map(|spec| self.f32(spec)).collect::<Result<Vec<_>, WeightsError>>()?;
-        Ok(tensors.try_into().expect("callers ask for as many tensors as they describe"))
+    /// The weights that `spec` describes in full precision, in whichever format they are stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::rows`].
+    pub fn layer(&self, spec: &TensorSpec) -> Result<LayerWeights, WeightsError> {
+        if !matches!(self.get(&spec.name), Some(AnyTensor::I8(_))) {
+            return Ok(LayerWeights::F32(self.f32(spec)?));
+        }
+        let codes = self.typed(&TensorSpec::new::<i8>(&spec.name, &spec.shape))?;
+        let scale = self.f32(&TensorSpec::f32(scale_name(&spec.name), &spec.shape[..1]))?;
+        Ok(LayerWeights::Int8(Int8Weights::new(codes, scale)))
     }
 
     fn find(&self, spec: &TensorSpec) -> Result<&AnyTensor, WeightsError> {
-        let Some(tensor) = self.tensors.get(&spec.name) else {
-            return Err(WeightsError::Missing {
-                tensor: spec.name.clone(),
-                expected: format!("{} {:?}", spec.dtype, spec.shape),
-            });
-        };
+        let tensor = self.tensors.get(&spec.name).ok_or_else(|| spec.missing())?;
         if tensor.shape() != spec.shape {
             return Err(WeightsError::Shape {
                 tensor: spec.name.clone(),
@@ -186,61 +237,110 @@ fn wrong_type(spec: &TensorSpec, got: &AnyTensor) -> WeightsError {
     WeightsError::DType { tensor: spec.name.clone(), got: got.dtype(), expected: spec.dtype }
 }
 
+/// Element types that parameters may have.
+pub trait Parameter: Element {
+    /// Its name in listings.
+    const DTYPE: DType;
+
+    /// The tensor, if it has this element type.
+    fn of(tensor: &AnyTensor) -> Option<&Tensor<Self>>;
+}
+
+/// Runs an expression with `tensor` bound to whichever typed tensor there is.
+macro_rules! each {
+    ($any:expr, $tensor:ident => $do:expr) => {
+        match $any {
+            AnyTensor::F32($tensor) => $do,
+            AnyTensor::I64($tensor) => $do,
+            AnyTensor::I8($tensor) => $do,
+            AnyTensor::U8($tensor) => $do,
+        }
+    };
+}
+
 impl AnyTensor {
     /// Its element type.
     pub fn dtype(&self) -> DType {
         match self {
             Self::F32(_) => DType::F32,
             Self::I64(_) => DType::I64,
+            Self::I8(_) => DType::I8,
+            Self::U8(_) => DType::U8,
         }
     }
 
     /// Length of each dimension.
     pub fn shape(&self) -> &[usize] {
-        match self {
-            Self::F32(tensor) => tensor.shape(),
-            Self::I64(tensor) => tensor.shape(),
-        }
+        each!(self, tensor => tensor.shape())
     }
 
     /// Size of the elements.
     pub fn bytes(&self) -> usize {
-        match self {
-            Self::F32(tensor) => tensor.bytes(),
-            Self::I64(tensor) => tensor.bytes(),
-        }
+        each!(self, tensor => tensor.bytes())
     }
 
     /// The elements as they lie in a file: little-endian, row-major.
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::F32(tensor) => bytemuck::cast_slice(tensor.as_slice()),
-            Self::I64(tensor) => bytemuck::cast_slice(tensor.as_slice()),
+        each!(self, tensor => bytemuck::cast_slice(tensor.as_slice()))
+    }
+
+    /// Whether the elements lie in a mapped file.
+    pub fn is_mapped(&self) -> bool {
+        each!(self, tensor => tensor.is_mapped())
+    }
+}
+
+macro_rules! parameter {
+    ($($element:ty => $variant:ident),*) => {$(
+        impl Parameter for $element {
+            const DTYPE: DType = DType::$variant;
+
+            fn of(tensor: &AnyTensor) -> Option<&Tensor<Self>> {
+                match tensor {
+                    AnyTensor::$variant(tensor) => Some(tensor),
+                    _ => None,
+                }
+            }
         }
-    }
+
+        impl From<Tensor<$element>> for AnyTensor {
+            fn from(tensor: Tensor<$element>) -> Self {
+                Self::$variant(tensor)
+            }
+        }
+    )*};
 }
 
-impl From<Tensor<f32>> for AnyTensor {
-    fn from(tensor: Tensor<f32>) -> Self {
-        Self::F32(tensor)
-    }
-}
-
-impl From<Tensor<i64>> for AnyTensor {
-    fn from(tensor: Tensor<i64>) -> Self {
-        Self::I64(tensor)
-    }
-}
+parameter!(f32 => F32, i64 => I64, i8 => I8, u8 => U8);
 
 impl TensorSpec {
     /// A tensor of floats.
     pub fn f32(name: impl Into<String>, shape: &[usize]) -> Self {
-        Self { name: name.into(), dtype: DType::F32, shape: shape.to_vec() }
+        Self::new::<f32>(name, shape)
     }
 
-    /// A tensor of integers.
-    pub fn i64(name: impl Into<String>, shape: &[usize]) -> Self {
-        Self { name: name.into(), dtype: DType::I64, shape: shape.to_vec() }
+    /// A tensor with elements of type `E`.
+    pub fn new<E: Parameter>(name: impl Into<String>, shape: &[usize]) -> Self {
+        let dtype = <E as Parameter>::DTYPE;
+        Self { name: name.into(), dtype, shape: shape.to_vec(), role: Role::Other }
+    }
+
+    /// Rows `[rows, dim]` that ids pick.
+    pub fn rows(name: impl Into<String>, rows: usize, dim: usize) -> Self {
+        Self { role: Role::Rows, ..Self::f32(name, &[rows, dim]) }
+    }
+
+    /// Weights `name.weight`, `[outputs, inputs]`, and bias `name.bias`, `[outputs]`, of a layer.
+    pub fn layer(name: &str, outputs: usize, inputs: usize) -> [Self; 2] {
+        let weight = Self::f32(format!("{name}.weight"), &[outputs, inputs]);
+        [Self { role: Role::Layer, ..weight }, Self::f32(format!("{name}.bias"), &[outputs])]
+    }
+
+    pub(crate) fn missing(&self) -> WeightsError {
+        WeightsError::Missing {
+            tensor: self.name.clone(),
+            expected: format!("{} {:?}", self.dtype, self.shape),
+        }
     }
 }
 
@@ -249,6 +349,8 @@ impl fmt::Display for DType {
         f.write_str(match self {
             Self::F32 => "F32",
             Self::I64 => "I64",
+            Self::I8 => "I8",
+            Self::U8 => "U8",
         })
     }
 }

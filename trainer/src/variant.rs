@@ -83,7 +83,7 @@ impl Scorer {
         }
         let encoders = each_encoder(&net, |spec, feature| {
             let name = format!("dhe_l.hash_params.{feature}");
-            weights.i64(&model::TensorSpec::i64(name, &[spec.hashes, 4]))
+            weights.typed(&model::TensorSpec::new::<i64>(name, &[spec.hashes, 4]))
         })?;
         let stored = Stored::load(schema, spec, weights).map_err(model::ModelError::from)?;
         let dense = Dense::new(&net, values, false)?;

@@ -27,6 +27,8 @@ pub(crate) struct Scratch {
     pub(crate) numbers: Vec<u64>,
     /// What interactions work in.
     pub(crate) transposed: Buffer,
+    /// Quantised inputs of a layer.
+    pub(crate) codes: Buffer,
 }
 
 impl CpuExecutable {
@@ -36,6 +38,7 @@ impl CpuExecutable {
             buffers: buffers.collect::<Result<_, _>>()?,
             numbers: vec![0; plan.numbers],
             transposed: Buffer::zeroed(plan.transposed)?,
+            codes: Buffer::zeroed(plan.codes.div_ceil(size_of::<f32>()))?,
         };
         Ok(Self { plan, scratch })
     }
@@ -65,8 +68,8 @@ impl Executable for CpuExecutable {
     }
 
     fn bytes(&self) -> usize {
-        let Scratch { buffers, numbers, transposed } = &self.scratch;
+        let Scratch { buffers, numbers, transposed, codes } = &self.scratch;
         let scratch: usize = buffers.iter().map(Buffer::bytes).sum();
-        self.plan.bytes() + scratch + size_of_val(&numbers[..]) + transposed.bytes()
+        self.plan.bytes() + scratch + size_of_val(&numbers[..]) + transposed.bytes() + codes.bytes()
     }
 }

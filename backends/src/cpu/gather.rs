@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mprec_representations::{Bags, Batch, Tensor};
+use mprec_representations::{Bags, Batch, FusedRows, Rows, Tensor};
 
 use super::{
     buffer::Buffer, divide::RowPicker, kernels::Kernels, matrix::MatrixMut, place::Place,
@@ -20,9 +20,48 @@ const CHUNK: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Lookup {
     pub(crate) feature: usize,
-    pub(crate) table: Tensor<f32>,
+    pub(crate) table: Table,
     pub(crate) picker: RowPicker,
     pub(crate) to: Place,
+}
+
+/// Rows in a format that this backend has kernels for.
+#[derive(Debug)]
+pub(crate) enum Table {
+    F32(Tensor<f32>),
+    Fused(FusedRows),
+}
+
+impl Table {
+    /// Nothing for a format without kernels.
+    pub(crate) fn new(rows: &Rows) -> Option<Self> {
+        match rows {
+            Rows::F32(table) => Some(Self::F32(table.clone())),
+            Rows::Fused(table) => Some(Self::Fused(table.clone())),
+            _ => None,
+        }
+    }
+
+    fn prefetch(&self, rows: &[u64]) {
+        match self {
+            Self::F32(table) => prefetch(table.as_slice(), table.width(), rows),
+            Self::Fused(table) => prefetch(table.bytes().as_slice(), table.bytes().width(), rows),
+        }
+    }
+
+    fn gather(&self, kernels: &Kernels, rows: &[u64], out: MatrixMut<'_>) {
+        match self {
+            Self::F32(table) => (kernels.sum_rows.gather)(table.as_slice(), rows, out),
+            Self::Fused(table) => (kernels.sum_fused_rows.gather)(table, rows, out),
+        }
+    }
+
+    fn sum(&self, kernels: &Kernels, rows: &[u64], weights: Option<&[f32]>, sum: &mut [f32]) {
+        match self {
+            Self::F32(table) => (kernels.sum_rows.sum)(table.as_slice(), rows, weights, sum),
+            Self::Fused(table) => (kernels.sum_fused_rows.sum)(table, rows, weights, sum),
+        }
+    }
 }
 
 /// Every lookup of a program.
@@ -84,7 +123,7 @@ impl Gather {
         let per_wave = WAVE.div_ceil(samples.len());
         let mut ask = |count: usize| {
             for lookup in ahead.by_ref().take(count) {
-                prefetch(lookup.table.as_slice(), lookup.to.width, rows_of(lookup));
+                lookup.table.prefetch(rows_of(lookup));
             }
         };
         ask(per_wave);
@@ -97,7 +136,7 @@ impl Gather {
                 };
                 let mut buffer = std::mem::take(&mut buffers[lookup.to.target()]);
                 let out = lookup.to.write(&mut buffer, samples.len());
-                (kernels.sum_rows.gather)(lookup.table.as_slice(), rows, out);
+                lookup.table.gather(kernels, rows, out);
                 buffers[lookup.to.target()] = buffer;
             }
         }
@@ -127,12 +166,12 @@ impl Lookup {
             let chunk = start..ids.end.min(start + CHUNK);
             let rows = &mut numbers[..chunk.len()];
             self.picker.pick(&bags.ids()[chunk.clone()], rows);
-            prefetch(self.table.as_slice(), self.to.width, rows);
+            self.table.prefetch(rows);
             let mut at = chunk.start;
             while at < chunk.end {
                 let end = bags.range(bag).end.min(chunk.end);
-                (kernels.sum_rows.sum)(
-                    self.table.as_slice(),
+                self.table.sum(
+                    kernels,
                     &rows[at - chunk.start..end - chunk.start],
                     bags.weights().map(|weights| &weights[at..end]),
                     out.row(bag - samples.start),

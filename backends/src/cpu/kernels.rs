@@ -1,12 +1,14 @@
 //! The kernels that a plan was made for.
 
-use super::{gemm, hash_encode, interaction, level::Level, sum_rows};
+use super::{gemm, gemm_int8, hash_encode, interaction, level::Level, sum_fused_rows, sum_rows};
 
 /// One kernel of each kind, chosen once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kernels {
     pub(crate) sum_rows: sum_rows::Kernel,
+    pub(crate) sum_fused_rows: sum_fused_rows::Kernel,
     pub(crate) gemm: gemm::Kernel,
+    pub(crate) gemm_int8: gemm_int8::Kernel,
     pub(crate) interaction: interaction::Kernel,
     pub(crate) hash_encode: hash_encode::Kernel,
 }
@@ -24,7 +26,9 @@ impl Kernels {
         }
         Self {
             sum_rows: pick!(sum_rows),
+            sum_fused_rows: pick!(sum_fused_rows),
             gemm: pick!(gemm),
+            gemm_int8: pick!(gemm_int8),
             interaction: pick!(interaction),
             hash_encode: pick!(hash_encode),
         }

@@ -10,10 +10,12 @@ pub enum Level {
     /// Plain loops, with matrix products by the `gemm` crate: for machines that we have no
     /// kernels for.
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 (F, VL, BW and DQ).
     Avx512,
+    /// AVX-512 with VNNI, the products of bytes.
+    Avx512Vnni,
 }
 
 impl Level {
@@ -27,13 +29,18 @@ impl Level {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if avx2
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-            {
+                && is_x86_feature_detected!("avx512dq");
+            if avx512 && is_x86_feature_detected!("avx512vnni") {
+                levels.push(Self::Avx512Vnni);
+            }
+            if avx512 {
                 levels.push(Self::Avx512);
             }
             if avx2 {
@@ -57,6 +64,7 @@ impl fmt::Display for Level {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512_vnni",
         })
     }
 }

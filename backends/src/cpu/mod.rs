@@ -26,6 +26,7 @@ mod divide;
 mod executable;
 mod gather;
 pub mod gemm;
+pub mod gemm_int8;
 pub mod hash_encode;
 pub mod interaction;
 mod kernels;
@@ -36,6 +37,7 @@ mod place;
 mod plan;
 mod schedule;
 mod step;
+pub mod sum_fused_rows;
 pub mod sum_rows;
 
 use std::sync::Arc;

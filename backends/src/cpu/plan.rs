@@ -1,12 +1,13 @@
 //! A program readied for this processor.
 
-use mprec_representations::{Combination, Interaction, Op, Program, Rows};
+use mprec_representations::{Combination, Interaction, LayerWeights, Op, Program};
 
 use super::{
     chain::Chain,
     divide::RowPicker,
-    gather::{Gather, Lookup},
+    gather::{Gather, Lookup, Table},
     gemm::Packed,
+    gemm_int8::PackedInt8,
     hash_encode::Encoder,
     interaction::Pairs,
     kernels::Kernels,
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) numbers: usize,
     /// Floats that interactions work in.
     pub(crate) transposed: usize,
+    /// Bytes of quantised inputs.
+    pub(crate) codes: usize,
     bytes: usize,
 }
 
@@ -59,6 +62,7 @@ impl Plan {
             buffers: layout.buffers.clone(),
             numbers: 0,
             transposed: 0,
+            codes: 0,
             bytes: 0,
         };
         for stage in &schedule.stages {
@@ -96,13 +100,13 @@ impl Plan {
         let Op::BagSum { feature, rows, index, output } = &self.program.ops()[at] else {
             unreachable!("the schedule gathers lookups only")
         };
-        let Rows::F32(table) = rows else {
+        let Some(table) = Table::new(rows) else {
             return Err(unsupported("bag_sum over this row format"));
         };
-        self.bytes += table.bytes();
+        self.bytes += rows.bytes();
         Ok(Lookup {
             feature: *feature,
-            table: table.clone(),
+            table,
             picker: RowPicker::new(*index, self.program.bounds()[*feature]),
             to: layout.slots[output.index()],
         })
@@ -124,9 +128,23 @@ impl Plan {
                 Step::Encode { encoder, feature: *feature, to: place(output) }
             }
             Op::Linear { input, weight, bias, activation, output } => {
-                let layer = Packed::new(weight, bias, *activation, &self.kernels.gemm)?;
-                self.bytes += layer.bytes();
-                Step::Linear { layer, from: place(input), to: place(output) }
+                let (from, to) = (place(input), place(output));
+                match weight {
+                    LayerWeights::F32(weight) => {
+                        let layer = Packed::new(weight, bias, *activation, &self.kernels.gemm)?;
+                        self.bytes += layer.bytes();
+                        Step::Linear { layer, from, to }
+                    }
+                    LayerWeights::Int8(weight) => {
+                        let kernel = &self.kernels.gemm_int8;
+                        let layer = PackedInt8::new(weight, bias, *activation, kernel)?;
+                        self.bytes += layer.bytes();
+                        let rows = layout.block.max(layout.chunk);
+                        self.codes = self.codes.max(layer.scratch(rows));
+                        Step::LinearInt8 { layer, from, to }
+                    }
+                    _ => return Err(unsupported("linear with weights in this format")),
+                }
             }
             Op::Affine { input, scale, shift, output } => {
                 self.bytes += scale.bytes() + shift.bytes();

@@ -5,8 +5,8 @@ use std::ops::Range;
 use mprec_representations::{Batch, Tensor, op::sigmoid};
 
 use super::{
-    chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, hash_encode::Encoder,
-    interaction::Pairs, kernels::Kernels, place::Place,
+    chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, gemm_int8::PackedInt8,
+    hash_encode::Encoder, interaction::Pairs, kernels::Kernels, place::Place,
 };
 
 /// One step: what to do, from where, to where.
@@ -20,6 +20,8 @@ pub(crate) enum Step {
     Encode { encoder: Encoder, feature: usize, to: Place },
     /// A layer.
     Linear { layer: Packed, from: Place, to: Place },
+    /// A layer of 8-bit weights.
+    LinearInt8 { layer: PackedInt8, from: Place, to: Place },
     /// `x · scale + shift`, per column.
     Affine { scale: Tensor<f32>, shift: Tensor<f32>, from: Place, to: Place },
     /// Sums over the bags of a feature, added to what is there.
@@ -67,6 +69,7 @@ impl Step {
             }
             Self::Encode { to, .. }
             | Self::Linear { to, .. }
+            | Self::LinearInt8 { to, .. }
             | Self::Affine { to, .. }
             | Self::Reduce { to, .. }
             | Self::Combine { to, .. }
@@ -89,7 +92,7 @@ impl Step {
         scratch: &mut Scratch,
         (to, taken): (Place, &mut super::buffer::Buffer),
     ) {
-        let Scratch { buffers, transposed, .. } = scratch;
+        let Scratch { buffers, transposed, codes, .. } = scratch;
         let dense = &batch.dense()[now.samples.start * batch.dense_width()..];
         let read = |place: &Place| place.read(buffers, dense, now.rows);
         let out_rows =
@@ -103,6 +106,10 @@ impl Step {
             }
             Self::Linear { layer, from, .. } => {
                 (kernels.gemm.multiply)(read(from), layer, out);
+            }
+            Self::LinearInt8 { layer, from, .. } => {
+                let codes = bytemuck::cast_slice_mut(codes.as_mut_slice());
+                (kernels.gemm_int8.multiply)(read(from), layer, codes, out);
             }
             Self::Affine { scale, shift, from, .. } => {
                 let from = read(from);

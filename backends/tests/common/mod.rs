@@ -3,8 +3,9 @@
 
 use mprec_representations::{
     Activation, Batch, BatchShape, Combination, DheSpec, Dlrm, DlrmSpec, HashFamily, Interaction,
-    Jagged, Program, ProgramBuilder, RepresentationSpec, RowIndex, Rows, Schema, Slot, SlotShape,
-    SparseFeature, Tensor, Transform, Weights, op::RowsOf, weights::DType,
+    Jagged, LayerFormat, Precision, Program, ProgramBuilder, RepresentationSpec, RowFormat,
+    RowIndex, Rows, Schema, Slot, SlotShape, SparseFeature, Tensor, Transform, Weights, op::RowsOf,
+    quantize, weights::DType,
 };
 
 /// Choices, then zeros without end.
@@ -104,8 +105,8 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// A model with a choice of representation for every feature.
-    pub(crate) fn model(&mut self, schema: &Schema) -> Dlrm {
+    /// A model with a choice of representation for every feature, its rows in any format.
+    pub(crate) fn model(&mut self, schema: &Schema, layers: LayerFormat) -> Dlrm {
         let dim = self.pick(&[16, 1, 2, 8, 17, 32, 64]);
         let interaction = self.pick(&[
             Interaction::Dot { itself: false },
@@ -121,17 +122,27 @@ impl<'a> Tape<'a> {
             match tensor.dtype {
                 DType::I64 => weights.insert(tensor.name, self.family(tensor.shape[0])),
                 DType::F32 => weights.insert(tensor.name, self.tensor(&tensor.shape)),
+                DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
             }
         }
+        let even = spec.features.iter().flat_map(|feature| feature.stored_width());
+        let even = even.into_iter().all(|width| width.is_multiple_of(2));
+        let rows = match self.choose(4) {
+            1 => RowFormat::Int8,
+            2 if even => RowFormat::Int4,
+            _ => RowFormat::F32,
+        };
+        let (spec, weights) =
+            quantize(schema, &spec, &weights, Precision { rows, layers }).unwrap();
         Dlrm::load(schema, &spec, &weights).unwrap()
     }
 
     /// One model, or the mean of the logits of two.
-    pub(crate) fn variant(&mut self, schema: &Schema) -> Program {
+    pub(crate) fn variant(&mut self, schema: &Schema, layers: LayerFormat) -> Program {
         let mut program = ProgramBuilder::new(schema);
-        let mut logit = self.model(schema).lower_into(&mut program).unwrap();
+        let mut logit = self.model(schema, layers).lower_into(&mut program).unwrap();
         if self.choose(3) == 1 {
-            let other = self.model(schema).lower_into(&mut program).unwrap();
+            let other = self.model(schema, layers).lower_into(&mut program).unwrap();
             logit = program.mean(vec![logit, other]).unwrap();
         }
         program.finish(logit).unwrap()

@@ -12,6 +12,7 @@ use std::{
 
 use mprec_backends::{Backend, CpuBackend, Level};
 use mprec_benches::{check, kaggle, machine};
+use mprec_representations::{LayerFormat, Precision, RowFormat};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,11 +29,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             CpuBackend::with_level(level)?
         }
     };
+    let (variant, precision) = match variant.strip_suffix("-int8") {
+        Some(variant) => (variant, Precision { rows: RowFormat::Int8, layers: LayerFormat::Int8 }),
+        None => (variant.as_str(), Precision::default()),
+    };
     let representation = kaggle::representation(variant)
         .ok_or_else(|| format!("variant `{variant}` is none of {:?}", kaggle::VARIANTS))?;
 
     let schema = kaggle::schema();
-    let program = kaggle::program(&schema, &representation);
+    let program = kaggle::program(&schema, &representation, precision);
     // At least 64 Ki samples, so that rows do not stay in cache by repetition.
     let batches = kaggle::batches(&schema, samples, (65_536 / samples.max(1)).clamp(32, 4096));
     let mut executable = backend.prepare(&program)?;

@@ -243,7 +243,9 @@ fn map_tensors(
         let tensor = match info.dtype {
             Dtype::F32 => Tensor::<f32>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
             Dtype::I64 => Tensor::<i64>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
-            _ => return Err(differs(name, got, "F32 or I64".into())),
+            Dtype::I8 => Tensor::<i8>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
+            Dtype::U8 => Tensor::<u8>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
+            _ => return Err(differs(name, got, "F32, I64, I8 or U8".into())),
         };
         // The parser has proved the range, so only alignment is left to go wrong.
         let tensor = tensor.ok_or_else(|| BundleError::Unaligned {

@@ -216,6 +216,8 @@ fn write_tensors(path: &Path, weights: &Weights) -> Result<(), BundleError> {
             let dtype = match tensor {
                 AnyTensor::F32(_) => Dtype::F32,
                 AnyTensor::I64(_) => Dtype::I64,
+                AnyTensor::I8(_) => Dtype::I8,
+                AnyTensor::U8(_) => Dtype::U8,
             };
             Ok((name, TensorView::new(dtype, tensor.shape().to_vec(), tensor.as_bytes())?))
         })

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::ProgramError,
+    layer::LayerWeights,
     op::{Activation, Transform},
     program::ProgramBuilder,
     representation::{Cost, Representation, Vectors},
@@ -60,11 +61,10 @@ impl DheSpec {
 
     pub(crate) fn tensors(&self, feature: usize) -> Vec<TensorSpec> {
         let mut tensors =
-            vec![TensorSpec::i64(format!("dhe_l.hash_params.{feature}"), &[self.hashes, 4])];
+            vec![TensorSpec::new::<i64>(format!("dhe_l.hash_params.{feature}"), &[self.hashes, 4])];
         for (at, pair) in self.layers().windows(2).enumerate() {
             let name = format!("dhe_l.dhe_mlps.{feature}.{}", 2 * at);
-            tensors.push(TensorSpec::f32(format!("{name}.weight"), &[pair[1], pair[0]]));
-            tensors.push(TensorSpec::f32(format!("{name}.bias"), &[pair[1]]));
+            tensors.extend(TensorSpec::layer(&name, pair[1], pair[0]));
         }
         if self.normalised {
             for part in ["scale", "shift"] {
@@ -84,7 +84,7 @@ pub struct Dhe {
     /// Its transform.
     pub transform: Transform,
     /// Weight `[out, in]` and bias `[out]` of every decoder layer.
-    pub decoder: Vec<(Tensor<f32>, Tensor<f32>)>,
+    pub decoder: Vec<(LayerWeights, Tensor<f32>)>,
     /// After the last layer.
     pub activation: Activation,
     /// Scale and shift after the last activation.
@@ -98,23 +98,21 @@ impl Dhe {
         weights: &Weights,
     ) -> Result<Self, WeightsError> {
         let tensors = spec.tensors(feature);
-        let parameters = weights.i64(&tensors[0])?;
+        let parameters = weights.typed(&tensors[0])?;
         let family = HashFamily::new(parameters).map_err(|source| WeightsError::Hashes {
             tensor: tensors[0].name.clone(),
             source: Box::new(source),
         })?;
-        let mut pairs = tensors[1..]
+        let (decoder, norm) = tensors[1..].split_at(2 * (spec.hidden.len() + 1));
+        let decoder = decoder
             .chunks_exact(2)
-            .map(|pair| Ok((weights.f32(&pair[0])?, weights.f32(&pair[1])?)))
-            .collect::<Result<Vec<_>, WeightsError>>()?;
-        let norm = if spec.normalised { pairs.pop() } else { None };
-        Ok(Self {
-            family,
-            transform: spec.transform,
-            decoder: pairs,
-            activation: spec.activation,
-            norm,
-        })
+            .map(|pair| Ok((weights.layer(&pair[0])?, weights.f32(&pair[1])?)))
+            .collect::<Result<_, WeightsError>>()?;
+        let norm = match norm {
+            [scale, shift] => Some((weights.f32(scale)?, weights.f32(shift)?)),
+            _ => None,
+        };
+        Ok(Self { family, transform: spec.transform, decoder, activation: spec.activation, norm })
     }
 }
 
@@ -135,7 +133,7 @@ impl Representation for Dhe {
         self.decoder.iter().fold(encoder, |cost, (weight, bias)| {
             cost + Cost {
                 bytes: weight.bytes() + bias.bytes(),
-                flops_per_id: 2 * weight.rows() * weight.width(),
+                flops_per_id: 2 * weight.outputs() * weight.inputs(),
             }
         })
     }

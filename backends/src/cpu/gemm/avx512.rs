@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use mprec_representations::Activation;
 
-use super::{Packed, check, finish, pack::Panel, row_blocks};
+use super::{Packed, check, finish, lanes, pack::Panel, row_blocks};
 use crate::cpu::matrix::{Matrix, MatrixMut};
 
 pub(super) const LANES: usize = 16;
@@ -191,14 +191,5 @@ fn one_output(input: Matrix<'_>, layer: &Packed, output: &mut MatrixMut<'_>) {
         let value = _mm512_reduce_add_ps(sum) + bias;
         let relu = layer.activation() == Activation::Relu;
         output.row(row)[0] = if relu { Activation::Relu.apply(value) } else { value };
-    }
-}
-
-/// A mask of the lanes at `at..` of `length`.
-#[inline]
-fn lanes(length: usize, at: usize) -> u16 {
-    match length.saturating_sub(at) {
-        LANES.. => u16::MAX,
-        left => (1 << left) - 1,
     }
 }

@@ -86,7 +86,7 @@ fn check(input: &Matrix<'_>, layer: &Packed, output: &MatrixMut<'_>) {
 
 /// Cuts `rows` into blocks of at most `most`, as equal as possible: first row and number of rows.
 #[cfg(target_arch = "x86_64")]
-fn row_blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn row_blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let blocks = rows.div_ceil(most);
     (0..blocks).map(move |block| {
         let first = block * rows / blocks;
@@ -94,9 +94,19 @@ fn row_blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> 
     })
 }
 
+/// A mask of the lanes at `at..` of `length`, for vectors of sixteen.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn lanes(length: usize, at: usize) -> u16 {
+    match length.saturating_sub(at) {
+        16.. => u16::MAX,
+        left => (1 << left) - 1,
+    }
+}
+
 /// Applies the activations that kernels do not fuse.
 #[cfg(target_arch = "x86_64")]
-fn finish(activation: Activation, output: &mut MatrixMut<'_>) {
+pub(super) fn finish(activation: Activation, output: &mut MatrixMut<'_>) {
     match activation {
         Activation::None | Activation::Relu => {}
         Activation::Sigmoid | Activation::Mish => {

@@ -10,7 +10,10 @@ use std::arch::x86_64::{
 };
 
 use super::{Pairs, check};
-use crate::cpu::matrix::{Matrix, MatrixMut};
+use crate::cpu::{
+    gemm::lanes,
+    matrix::{Matrix, MatrixMut},
+};
 
 const LANES: usize = 16;
 
@@ -140,10 +143,4 @@ fn transpose_block(rows: [__m512; LANES]) -> [__m512; LANES] {
         columns[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd_ab, odd_cd);
     }
     columns
-}
-
-/// A mask of the lanes at `at..` of `length`.
-#[inline]
-fn lanes(length: usize, at: usize) -> u16 {
-    if length - at >= LANES { u16::MAX } else { (1 << (length - at)) - 1 }
 }

@@ -5,15 +5,9 @@ use std::arch::x86_64::{
     _mm512_setzero_ps,
 };
 
-use crate::cpu::matrix::MatrixMut;
+use crate::cpu::{gemm::lanes, matrix::MatrixMut};
 
 const LANES: usize = 16;
-
-/// A mask of the lanes at `at..` of a row of `dim`.
-#[inline]
-fn lanes(dim: usize, at: usize) -> u16 {
-    if dim - at >= LANES { u16::MAX } else { (1 << (dim - at)) - 1 }
-}
 
 /// See [`GatherRows`](super::GatherRows).
 #[target_feature(enable = "avx512f")]

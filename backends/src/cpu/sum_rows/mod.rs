@@ -68,19 +68,30 @@ pub fn available() -> Vec<Kernel> {
     kernels
 }
 
-/// Asks for `rows`, so that they are on their way from memory before they are read.
+/// Asks for `rows` of `width` elements, so that they are on their way from memory before they are read.
 #[inline]
-pub fn prefetch(table: &[f32], dim: usize, rows: &[u64]) {
+pub fn prefetch<E>(table: &[E], width: usize, rows: &[u64]) {
     #[cfg(target_arch = "x86_64")]
-    for &row in rows {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-        let start = table.as_ptr().wrapping_add(row as usize * dim);
-        for line in (0..dim).step_by(super::buffer::LINE) {
+        const LINE: usize = 64;
+        let bytes = width * size_of::<E>();
+        let ask = |at: *const i8| {
             // SAFETY: a prefetch reads nothing that the program can see and ignores bad addresses.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+        };
+        for &row in rows {
+            let start = table.as_ptr().cast::<i8>().wrapping_add(row as usize * bytes);
+            for at in (0..bytes).step_by(LINE) {
+                ask(start.wrapping_add(at));
+            }
+            // A row that does not begin with a line ends in one more.
+            if !start.addr().is_multiple_of(LINE) {
+                ask(start.wrapping_add(bytes - 1));
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (table, dim, rows);
+    let _ = (table, width, rows);
 }

@@ -1,0 +1,120 @@
+//! Reduced precision: fewer bytes per parameter, and cheaper arithmetic where a machine has it.
+//!
+//! A quantised model is a variant of its own, with its own measured quality: nothing is quantised
+//! behind anybody's back. Two parts of a model can be stored in fewer bits, each on its own:
+//!
+//! - **Rows** of tables ([`FusedRows`]): every row carries its scale and bias. Bytes are those of
+//!   FBGEMM's fused row-wise formats with half-precision scale and bias.
+//! - **Layers** of nets and decoders ([`Int8Weights`]): weights have one scale per output, and the inputs
+//!   of a layer are quantised too, row by row as they come, so that the products are those of small integers.
+//!
+//! Both have an exact definition here, so that backends agree bit for bit.
+
+mod layer;
+mod quantize;
+mod rows;
+
+use serde::{Deserialize, Serialize};
+
+pub use layer::{Int8Weights, MAX_INPUTS, QuantisedRow};
+pub use quantize::quantize;
+pub use rows::{FusedRows, TAIL};
+
+use crate::weights::{Role, TensorSpec};
+
+/// In how many bits a variant stores its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Precision {
+    /// Rows of tables.
+    #[serde(default)]
+    pub rows: RowFormat,
+    /// Weights of layers.
+    #[serde(default)]
+    pub layers: LayerFormat,
+}
+
+/// How rows of tables are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowFormat {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 8-bit codes with scale and bias per row.
+    Int8,
+    /// 4-bit codes with scale and bias per row.
+    Int4,
+}
+
+/// How weights of layers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerFormat {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 8-bit codes with a scale per output. Layers with a single output stay in 32 bits: they are a
+    /// dot product that costs nothing, and the logit's own precision is at stake.
+    Int8,
+}
+
+impl Precision {
+    /// Whether nothing is quantised.
+    pub fn is_full(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The tensors that hold what `spec`, a tensor of the model in full precision, describes.
+    pub fn stored(&self, spec: TensorSpec) -> Vec<TensorSpec> {
+        let (&[rows, width], role) = (&spec.shape[..], spec.role) else { return vec![spec] };
+        match (role, self.rows.bits(), self.layers) {
+            (Role::Rows, Some(bits), _) => {
+                vec![TensorSpec::new::<u8>(spec.name, &[rows, FusedRows::row_bytes(width, bits)])]
+            }
+            (Role::Layer, _, LayerFormat::Int8) if rows > 1 => {
+                let scale = scale_name(&spec.name);
+                vec![
+                    TensorSpec::new::<i8>(spec.name, &[rows, width]),
+                    TensorSpec::f32(scale, &[rows]),
+                ]
+            }
+            _ => vec![spec],
+        }
+    }
+}
+
+impl RowFormat {
+    /// Bits of a code.
+    pub fn bits(self) -> Option<u32> {
+        match self {
+            Self::F32 => None,
+            Self::Int8 => Some(8),
+            Self::Int4 => Some(4),
+        }
+    }
+
+    /// Its word in configs and names of variants.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
+}
+
+impl LayerFormat {
+    /// Its word in configs and names of variants.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// Name of the scales beside the weights `name`.
+pub(crate) fn scale_name(name: &str) -> String {
+    format!("{name}_scale")
+}

@@ -1,0 +1,55 @@
+//! From a variant in full precision to a quantised one.
+
+use super::{FusedRows, Int8Weights, LayerFormat, Precision, scale_name};
+use crate::{
+    dlrm::{DlrmSpec, ModelError},
+    schema::Schema,
+    weights::{Role, Weights},
+};
+
+/// The architecture and the parameters of `spec` in `precision`.
+///
+/// # Errors
+///
+/// [`ModelError`] when the variant is quantised already, cannot be stored in this precision, or its tensors are
+/// not those of its architecture.
+pub fn quantize(
+    schema: &Schema,
+    spec: &DlrmSpec,
+    weights: &Weights,
+    precision: Precision,
+) -> Result<(DlrmSpec, Weights), ModelError> {
+    if !spec.precision.is_full() {
+        return Err(ModelError::Architecture {
+            what: "a variant to quantise with",
+            expected: "32-bit parameters".into(),
+            got: format!(
+                "{} rows and {} layers",
+                spec.precision.rows.name(),
+                spec.precision.layers.name()
+            ),
+        });
+    }
+    let quantised = DlrmSpec { precision, ..spec.clone() };
+    quantised.check(schema)?;
+    let mut stored = Weights::new();
+    for tensor in spec.tensors(schema) {
+        let full = weights.get(&tensor.name);
+        match (tensor.role, precision.rows.bits(), precision.layers) {
+            (Role::Rows, Some(bits), _) => {
+                let rows = FusedRows::quantise(&weights.f32(&tensor)?, bits);
+                stored.insert(tensor.name, rows.bytes().clone());
+            }
+            (Role::Layer, _, LayerFormat::Int8) if tensor.shape[0] > 1 => {
+                let layer = Int8Weights::quantise(&weights.f32(&tensor)?);
+                stored.insert(scale_name(&tensor.name), layer.scale().clone());
+                stored.insert(tensor.name, layer.codes().clone());
+            }
+            _ => {
+                let full = full.ok_or_else(|| tensor.missing())?;
+                stored.insert(tensor.name, full.clone());
+            }
+        }
+    }
+    Ok((quantised, stored))
+}
