@@ -35,6 +35,8 @@ mod level;
 pub mod matrix;
 mod place;
 mod plan;
+#[cfg(target_arch = "x86_64")]
+mod products;
 mod schedule;
 mod step;
 pub mod sum_fused_rows;

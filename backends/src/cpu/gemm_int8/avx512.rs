@@ -1,25 +1,26 @@
-//! Twelve rows by thirty-two outputs at a time, four inputs per instruction and output.
+//! Blocks of up to twelve rows by thirty-two outputs, four inputs per instruction and output; see
+//! [`products`](crate::cpu::products).
 //!
 //! `vpdpbusd` adds four products of an unsigned and a signed byte to a 32-bit sum and does not
-//! saturate, so sums are exact. Per group of inputs, two vectors of weights are loaded and every row's four
-//! codes are broadcast from memory.
+//! saturate, so sums are exact.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_mullo_epi32, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32,
-    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_si512,
+    _mm512_sub_epi32,
 };
 
 use mprec_representations::{Activation, quant::QuantisedRow};
 
 use super::{PackedInt8, check, pack::Panel};
 use crate::cpu::{
-    gemm::{finish, lanes, row_blocks},
+    gemm::{finish, lanes},
     matrix::{Matrix, MatrixMut},
+    products::{Block, INT8, Sums, row_blocks},
 };
 
 pub(super) const LANES: usize = 16;
@@ -27,8 +28,6 @@ pub(super) const PANEL: usize = 2 * LANES;
 /// Codes that one instruction multiplies per output.
 pub(super) const GROUP: usize = 4;
 
-/// Rows in a block.
-const ROWS: usize = 12;
 /// Rows that are quantised before they are multiplied.
 const PART: usize = 192;
 
@@ -42,26 +41,30 @@ pub(super) fn multiply(
 ) {
     check(&input, layer, codes, &output);
     let row_bytes = layer.row_bytes();
+    let relu = layer.activation() == Activation::Relu;
     let mut rows = [QuantisedRow { step: 0.0, zero: 0 }; PART];
+    let mut sums = Sums::new();
     for first in (0..input.rows()).step_by(PART) {
         let count = PART.min(input.rows() - first);
         for (at, row) in rows[..count].iter_mut().enumerate() {
             *row = quantise(input.row(first + at), &mut codes[at * row_bytes..][..row_bytes]);
         }
         for panel in layer.panels() {
-            for (row, size) in row_blocks(count, ROWS) {
+            let vectors = panel.width / LANES;
+            assert!(panel.width == vectors * LANES && (1..=2).contains(&vectors), "panel's width");
+            assert_eq!(panel.weights.len(), layer.groups() * panel.width * GROUP, "weights");
+            for (row, size, at) in row_blocks(count) {
                 let block = Block {
-                    codes: &codes[row * row_bytes..][..size * row_bytes],
-                    rows: &rows[row..][..size],
-                    first: first + row,
-                    panel,
-                    layer,
+                    from: codes[row * row_bytes..][..size * row_bytes].as_ptr(),
+                    stride: row_bytes,
+                    weights: panel.weights.as_ptr(),
+                    inputs: layer.groups(),
                 };
-                if panel.width == PANEL {
-                    block.dispatch::<2>(&mut output);
-                } else {
-                    block.dispatch::<1>(&mut output);
-                }
+                // SAFETY: the codes are those of as many rows, each at least `groups * 4` bytes
+                // long, the panel holds as many vectors of weights for every group, and VNNI is enabled.
+                unsafe { INT8[at][vectors - 1](block, &mut sums) };
+                let rows = &rows[row..][..size];
+                store(&sums, rows, &panel, relu, (first + row, &mut output));
             }
         }
     }
@@ -74,10 +77,15 @@ fn quantise(input: &[f32], codes: &mut [u8]) -> QuantisedRow {
     let length = input.len();
     assert!(codes.len() >= length && codes.len().is_multiple_of(4 * LANES));
     let zero = _mm512_setzero_ps();
-    let (mut low, mut high, mut poison) = (zero, zero, zero);
-    for at in (0..length).step_by(LANES) {
-        // SAFETY: the mask has no lane beyond the end of `input`.
-        let x = unsafe { _mm512_maskz_loadu_ps(lanes(length, at), input.as_ptr().add(at)) };
+    let whole = input.chunks_exact(LANES);
+    let rest = whole.remainder();
+    // SAFETY: the mask has no lane beyond the end of `rest`.
+    let last = unsafe { _mm512_maskz_loadu_ps(lanes(rest.len(), 0), rest.as_ptr()) };
+    let (mut low, mut high) = (_mm512_min_ps(last, zero), _mm512_max_ps(last, zero));
+    let mut poison = _mm512_mul_ps(last, zero);
+    for x in whole {
+        // SAFETY: one vector is there.
+        let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
         // The second operand is the result where the first is NaN.
         low = _mm512_min_ps(x, low);
         high = _mm512_max_ps(x, high);
@@ -97,11 +105,17 @@ fn quantise(input: &[f32], codes: &mut [u8]) -> QuantisedRow {
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for start in (0..length).step_by(4 * LANES) {
         let mut parts = [_mm512_setzero_si512(); 4];
+        let all = start + 4 * LANES <= length;
         for (part, codes) in parts.iter_mut().enumerate() {
             let at = start + part * LANES;
-            // SAFETY: as above; a mask beyond the end is empty.
+            let from = input.as_ptr().wrapping_add(at);
+            // SAFETY: all four vectors are there, or the mask has no lane beyond the end.
             let x = unsafe {
-                _mm512_maskz_loadu_ps(lanes(length, at), input.as_ptr().wrapping_add(at))
+                if all {
+                    _mm512_loadu_ps(from)
+                } else {
+                    _mm512_maskz_loadu_ps(lanes(length, at), from)
+                }
             };
             *codes = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)), shift);
         }
@@ -115,129 +129,52 @@ fn quantise(input: &[f32], codes: &mut [u8]) -> QuantisedRow {
     row
 }
 
-/// What one call of [`Block::run`] computes.
-#[derive(Clone, Copy)]
-struct Block<'a> {
-    /// Codes of its rows.
-    codes: &'a [u8],
-    rows: &'a [QuantisedRow],
-    /// First row of the output.
-    first: usize,
-    panel: Panel<'a>,
-    layer: &'a PackedInt8,
-}
-
-impl Block<'_> {
-    /// Runs the block with its number of rows as a constant, and with enough split sums to keep the
-    /// multipliers busy: ten products must be under way at any time.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    #[inline]
-    fn dispatch<const VECTORS: usize>(self, output: &mut MatrixMut<'_>) {
-        match (self.rows.len(), VECTORS) {
-            (1, 1) => self.run::<1, VECTORS, 8>(output),
-            (1, _) => self.run::<1, VECTORS, 4>(output),
-            (2, 1) => self.run::<2, VECTORS, 4>(output),
-            (2, _) => self.run::<2, VECTORS, 3>(output),
-            (3, _) => self.run::<3, VECTORS, 2>(output),
-            (4, _) => self.run::<4, VECTORS, 2>(output),
-            (5, _) => self.run::<5, VECTORS, 1>(output),
-            (6, _) => self.run::<6, VECTORS, 1>(output),
-            (7, _) => self.run::<7, VECTORS, 1>(output),
-            (8, _) => self.run::<8, VECTORS, 1>(output),
-            (9, _) => self.run::<9, VECTORS, 1>(output),
-            (10, _) => self.run::<10, VECTORS, 1>(output),
-            (11, _) => self.run::<11, VECTORS, 1>(output),
-            (12, _) => self.run::<12, VECTORS, 1>(output),
-            _ => unreachable!("blocks have 1 to {ROWS} rows"),
-        }
-    }
-
-    /// `R` rows by `V` vectors of outputs, the sum over groups of inputs split into `S`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn run<const R: usize, const V: usize, const S: usize>(self, output: &mut MatrixMut<'_>) {
-        let (groups, row_bytes) = (self.layer.groups(), self.layer.row_bytes());
-        let weights = self.panel.weights;
-        assert_eq!(self.panel.width, V * LANES, "width of the panel");
-        assert_eq!(weights.len(), groups * V * LANES * GROUP, "weights of the panel");
-        assert!(groups * GROUP <= row_bytes && self.codes.len() == R * row_bytes);
-        let (weights, codes) = (weights.as_ptr(), self.codes.as_ptr());
-
-        let mut sums = [[[_mm512_setzero_si512(); V]; R]; S];
-        let split = groups - groups % S;
-        for start in (0..split).step_by(S) {
-            for (part, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: `start + part < split <= groups`, and the asserts above.
-                unsafe { step(codes, row_bytes, weights, start + part, sums) };
-            }
-        }
-        for at in split..groups {
-            // SAFETY: `at < groups`, and the asserts above.
-            unsafe { step(codes, row_bytes, weights, at, &mut sums[0]) };
-        }
-
-        let Panel { first, scale, bias, sums: weight_sums, .. } = self.panel;
-        assert!([scale.len(), bias.len(), weight_sums.len()] == [V * LANES; 3]);
-        for row in 0..R {
-            let QuantisedRow { step, zero } = self.rows[row];
-            let (step, zero) = (_mm512_set1_ps(step), _mm512_set1_epi32(i32::from(zero)));
-            let output = &mut output.row(self.first + row)[first..];
-            for vector in 0..V {
-                let mut sum = sums[0][row][vector];
-                for part in &sums[1..] {
-                    sum = _mm512_add_epi32(sum, part[row][vector]);
-                }
-                let at = vector * LANES;
-                // SAFETY: all three hold `V * LANES` values of 32 bits.
-                let (scale, bias, weight_sum) = unsafe {
-                    (
-                        _mm512_loadu_ps(scale.as_ptr().add(at)),
-                        _mm512_loadu_ps(bias.as_ptr().add(at)),
-                        _mm512_loadu_si512(weight_sums.as_ptr().add(at).cast()),
-                    )
-                };
-                sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, weight_sum));
-                // Not fused: the definition rounds the product.
-                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(step, scale));
-                let mut value = _mm512_add_ps(value, bias);
-                if self.layer.activation() == Activation::Relu {
-                    // The second operand is the result when either is NaN or both are zeros, which
-                    // is what the definition gives.
-                    value = _mm512_max_ps(_mm512_setzero_ps(), value);
-                }
-                let mask = lanes(output.len(), at);
-                // SAFETY: the mask has no lane beyond the end of `output`.
-                unsafe { _mm512_mask_storeu_ps(output.as_mut_ptr().add(at), mask, value) };
-            }
-        }
-    }
-}
-
-/// Adds the products of group `at` of the inputs to the sums of all rows.
-///
-/// # Safety
-///
-/// There must be more than `at` groups in each of the `R` rows of codes, and in the weights.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+/// Writes a block's sums as outputs from row `first` on, with bias and activation.
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn step<const R: usize, const V: usize>(
-    codes: *const u8,
-    row_bytes: usize,
-    weights: *const u8,
-    at: usize,
-    sums: &mut [[__m512i; V]; R],
+fn store(
+    sums: &Sums,
+    rows: &[QuantisedRow],
+    panel: &Panel<'_>,
+    relu: bool,
+    (first, output): (usize, &mut MatrixMut<'_>),
 ) {
-    let mut vectors = [_mm512_setzero_si512(); V];
-    for (lane, vector) in vectors.iter_mut().enumerate() {
-        // SAFETY: the caller says that group `at` of the weights is there.
-        *vector =
-            unsafe { _mm512_loadu_si512(weights.add((at * V + lane) * LANES * GROUP).cast()) };
-    }
-    for (row, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller says that group `at` of the row is there.
-        let x = unsafe { codes.add(row * row_bytes + at * GROUP).cast::<i32>().read_unaligned() };
-        let x = _mm512_set1_epi32(x);
-        for (sum, vector) in sums.iter_mut().zip(vectors) {
-            *sum = _mm512_dpbusd_epi32(*sum, x, vector);
+    let vectors = panel.width / LANES;
+    let (left, stride) = (output.width() - panel.first, output.stride());
+    assert!(first + rows.len() <= output.rows());
+    let to = output.as_mut_slice()[first * stride + panel.first..].as_mut_ptr();
+    for (vector, ((scale, bias), weight_sum)) in panel
+        .scale
+        .chunks_exact(LANES)
+        .zip(panel.bias.chunks_exact(LANES))
+        .zip(panel.sums.chunks_exact(LANES))
+        .enumerate()
+    {
+        // SAFETY: each is one vector long.
+        let (scale, bias, weight_sum) = unsafe {
+            (
+                _mm512_loadu_ps(scale.as_ptr()),
+                _mm512_loadu_ps(bias.as_ptr()),
+                _mm512_loadu_si512(weight_sum.as_ptr().cast()),
+            )
+        };
+        let at = vector * LANES;
+        let mask = lanes(left, at);
+        for (within, row) in rows.iter().enumerate() {
+            // SAFETY: a block of so many vectors holds this one for each of its rows.
+            let sum = unsafe { _mm512_load_si512(sums.row(within, vectors).add(at).cast()) };
+            let zero = _mm512_set1_epi32(i32::from(row.zero));
+            let sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, weight_sum));
+            let scale = _mm512_mul_ps(_mm512_set1_ps(row.step), scale);
+            // Not fused: the definition rounds the product.
+            let mut value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), bias);
+            if relu {
+                // The second operand is the result when either is NaN or both are zeros, which is
+                // what the definition gives.
+                value = _mm512_max_ps(_mm512_setzero_ps(), value);
+            }
+            // SAFETY: the output has these rows, and the mask no lane beyond the end of one.
+            unsafe { _mm512_mask_storeu_ps(to.wrapping_add(within * stride + at), mask, value) };
         }
     }
 }

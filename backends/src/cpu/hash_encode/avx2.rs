@@ -74,16 +74,25 @@ unsafe fn half(shared: &Shared, residue: f64, at: usize) -> __m256d {
     };
     let sum = _mm256_fmadd_pd(a, _mm256_set1_pd(residue), b);
     let hash = remainder(sum, shared.p as f64, shared.p_reciprocal);
-    remainder(hash, shared.m, shared.m_reciprocal)
+    match shared.m_reciprocal {
+        Some(reciprocal) => remainder(hash, shared.m, reciprocal),
+        None => reduce(hash, shared.m),
+    }
 }
 
 /// `value mod modulus`, exactly: the quotient is right or one too small, see [`Shared::of`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn remainder(value: __m256d, modulus: f64, reciprocal: f64) -> __m256d {
-    let modulus = _mm256_set1_pd(modulus);
     let quotient = _mm256_floor_pd(_mm256_mul_pd(value, _mm256_set1_pd(reciprocal)));
-    let rest = _mm256_fnmadd_pd(quotient, modulus, value);
-    let over = _mm256_cmp_pd::<_CMP_GE_OQ>(rest, modulus);
-    _mm256_sub_pd(rest, _mm256_and_pd(over, modulus))
+    reduce(_mm256_fnmadd_pd(quotient, _mm256_set1_pd(modulus), value), modulus)
+}
+
+/// `value mod modulus` for values below twice the modulus.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn reduce(value: __m256d, modulus: f64) -> __m256d {
+    let modulus = _mm256_set1_pd(modulus);
+    let over = _mm256_cmp_pd::<_CMP_GE_OQ>(value, modulus);
+    _mm256_sub_pd(value, _mm256_and_pd(over, modulus))
 }

@@ -3,9 +3,9 @@
 use std::arch::x86_64::{
     __m512, __m512d, _CMP_GE_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm256_castps_pd,
     _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps256_ps512, _mm512_cmp_pd_mask,
-    _mm512_cvtpd_ps, _mm512_div_ps, _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_insertf64x4,
-    _mm512_loadu_pd, _mm512_mask_storeu_ps, _mm512_mask_sub_pd, _mm512_mul_pd, _mm512_mul_ps,
-    _mm512_roundscale_pd, _mm512_set1_pd, _mm512_set1_ps, _mm512_sub_ps,
+    _mm512_cvtpd_ps, _mm512_div_ps, _mm512_fmadd_pd, _mm512_fmadd_round_pd, _mm512_fnmadd_pd,
+    _mm512_insertf64x4, _mm512_loadu_pd, _mm512_mask_storeu_ps, _mm512_mask_sub_pd, _mm512_mul_ps,
+    _mm512_set1_pd, _mm512_set1_ps, _mm512_sub_pd, _mm512_sub_ps,
 };
 
 use mprec_representations::Transform;
@@ -69,19 +69,31 @@ unsafe fn half(shared: &Shared, residue: f64, at: usize) -> __m512d {
     };
     let sum = _mm512_fmadd_pd(a, _mm512_set1_pd(residue), b);
     let hash = remainder(sum, shared.p as f64, shared.p_reciprocal);
-    remainder(hash, shared.m, shared.m_reciprocal)
+    match shared.m_reciprocal {
+        Some(reciprocal) => remainder(hash, shared.m, reciprocal),
+        None => reduce(hash, shared.m),
+    }
 }
 
 /// `value mod modulus`, exactly: the quotient is right or one too small, see [`Shared::of`].
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn remainder(value: __m512d, modulus: f64, reciprocal: f64) -> __m512d {
+    // Beside 2^52, doubles are whole numbers: one addition that rounds down is a floor.
+    let whole = _mm512_set1_pd((1_u64 << 52) as f64);
     const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+    let shifted = _mm512_fmadd_round_pd::<DOWN>(value, _mm512_set1_pd(reciprocal), whole);
+    let quotient = _mm512_sub_pd(shifted, whole);
+    reduce(_mm512_fnmadd_pd(quotient, _mm512_set1_pd(modulus), value), modulus)
+}
+
+/// `value mod modulus` for values below twice the modulus.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn reduce(value: __m512d, modulus: f64) -> __m512d {
     let modulus = _mm512_set1_pd(modulus);
-    let quotient = _mm512_roundscale_pd::<DOWN>(_mm512_mul_pd(value, _mm512_set1_pd(reciprocal)));
-    let rest = _mm512_fnmadd_pd(quotient, modulus, value);
-    let over = _mm512_cmp_pd_mask::<_CMP_GE_OQ>(rest, modulus);
-    _mm512_mask_sub_pd(rest, over, rest, modulus)
+    let over = _mm512_cmp_pd_mask::<_CMP_GE_OQ>(value, modulus);
+    _mm512_mask_sub_pd(value, over, value, modulus)
 }
 
 /// Sixteen doubles that are small integers, as floats.

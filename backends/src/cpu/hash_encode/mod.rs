@@ -39,8 +39,9 @@ struct Shared {
     m: f64,
     /// Slightly below `1 / p`.
     p_reciprocal: f64,
-    /// Slightly below `1 / m`.
-    m_reciprocal: f64,
+    /// Slightly below `1 / m`, or nothing when residues of p are below 2m, so that one comparison
+    /// gives the residue of m.
+    m_reciprocal: Option<f64>,
     a: Vec<f64>,
     b: Vec<f64>,
 }
@@ -123,7 +124,7 @@ impl Shared {
             p: p as u64,
             m: m as f64,
             p_reciprocal: reciprocal(p),
-            m_reciprocal: reciprocal(m),
+            m_reciprocal: (p > 2 * m).then(|| reciprocal(m)),
             a: column(0),
             b: column(1),
         })
