@@ -146,7 +146,8 @@ impl Loop<'_> {
         for line in self.lines() {
             writeln!(code, "\"{line}\",")?;
         }
-        for row in [0, 3, 6, 9] {
+        writeln!(code, "p0 = inout(reg) from => _,")?;
+        for row in [3, 6, 9] {
             writeln!(code, "p{row} = inout(reg) from.wrapping_add({row} * stride) => _,")?;
         }
         writeln!(
@@ -157,7 +158,7 @@ impl Loop<'_> {
         for register in 0..=SUMS + 2 {
             writeln!(code, "out(\"zmm{register}\") _,")?;
         }
-        writeln!(code, "options(nostack)) }} }}")?;
+        writeln!(code, "options(nostack)); }} }}")?;
         Ok(code)
     }
 }

@@ -131,10 +131,17 @@ fn rows_of_any_schema_become_a_served_model() {
     let difference = reference["auc"].as_f64().unwrap() - evaluated["auc"].as_f64().unwrap();
     assert!(difference.abs() < 1e-4, "{difference}");
 
+    let quantize = ["quantize", "model", "--variant", "table", "--data", "data", "--force"];
+    let quantised = json(folder, &quantize);
+    assert_eq!(quantised["variant"], "table-int8");
+    assert!(quantised["bytes"].as_u64().unwrap() < quantised["from_bytes"].as_u64().unwrap());
+    let evaluated = json(folder, &["eval", "model", "--data", "data", "--path", "table-int8@cpu"]);
+    assert_eq!(evaluated["auc"], quantised["auc"], "the bundle holds what was measured");
+
     let profile =
         ["profile", "model", "--data", "data", "--out", "profiles.json", "--seconds", "1"];
     let profiled = json(folder, &profile);
-    assert_eq!(profiled["paths"].as_array().unwrap().len(), 3);
+    assert_eq!(profiled["paths"].as_array().unwrap().len(), 4);
 
     const NAMES: [&str; 11] = [
         "offered",

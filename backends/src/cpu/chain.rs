@@ -5,7 +5,7 @@ use mprec_representations::Batch;
 use super::{
     executable::Scratch,
     kernels::Kernels,
-    step::{Now, Step},
+    step::{Ids, Now, Step},
 };
 
 /// Steps over the ids of one feature, run chunk by chunk.
@@ -18,7 +18,13 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn run(&self, batch: &Batch, now: &Now, kernels: &Kernels, scratch: &mut Scratch) {
+    pub(crate) fn run(
+        &self,
+        batch: &Batch,
+        now: &Now<'_>,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+    ) {
         let samples = now.samples.clone();
         for step in &self.steps {
             if let Step::Reduce { to, .. } = step {
@@ -36,10 +42,15 @@ impl Chain {
             while bags.range(bag).end <= chunk.start {
                 bag += 1;
             }
-            let now = Now { samples: samples.clone(), rows: chunk.len(), ids: chunk, bag };
+            // Taken out, so that steps can write to the rest of the scratch memory.
+            let mut unique = std::mem::take(&mut scratch.unique);
+            let (distinct, rows) = unique.find(&bags.ids()[chunk.clone()]);
+            let ids = Ids { chunk, bag, distinct, rows };
+            let now = Now { samples: samples.clone(), rows: distinct.len(), ids };
             for step in &self.steps {
                 step.run(batch, &now, kernels, scratch);
             }
+            scratch.unique = unique;
         }
     }
 }

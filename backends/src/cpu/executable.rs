@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use mprec_representations::Batch;
 
-use super::{buffer::Buffer, plan::Plan, step::Now};
+use super::{
+    buffer::Buffer,
+    plan::Plan,
+    step::{Ids, Now},
+    unique::Unique,
+};
 use crate::{
     backend::{Executable, check},
     error::BackendError,
@@ -27,6 +32,8 @@ pub(crate) struct Scratch {
     pub(crate) numbers: Vec<u64>,
     /// What interactions work in.
     pub(crate) transposed: Buffer,
+    /// Distinct ids of a chain.
+    pub(crate) unique: Unique,
     /// Quantised inputs of a layer.
     pub(crate) codes: Buffer,
 }
@@ -38,6 +45,7 @@ impl CpuExecutable {
             buffers: buffers.collect::<Result<_, _>>()?,
             numbers: vec![0; plan.numbers],
             transposed: Buffer::zeroed(plan.transposed)?,
+            unique: Unique::new(plan.chunk),
             codes: Buffer::zeroed(plan.codes.div_ceil(size_of::<f32>()))?,
         };
         Ok(Self { plan, scratch })
@@ -51,7 +59,7 @@ impl Executable for CpuExecutable {
         for (block, scores) in scores.chunks_mut(plan.block).enumerate() {
             let start = block * plan.block;
             let samples = start..start + scores.len();
-            let now = Now { rows: samples.len(), samples, ids: 0..0, bag: 0 };
+            let now = Now { rows: samples.len(), samples, ids: Ids::default() };
             for step in &plan.steps {
                 step.run(batch, &now, &plan.kernels, &mut self.scratch);
             }
@@ -68,8 +76,13 @@ impl Executable for CpuExecutable {
     }
 
     fn bytes(&self) -> usize {
-        let Scratch { buffers, numbers, transposed, codes } = &self.scratch;
+        let Scratch { buffers, numbers, transposed, unique, codes } = &self.scratch;
         let scratch: usize = buffers.iter().map(Buffer::bytes).sum();
-        self.plan.bytes() + scratch + size_of_val(&numbers[..]) + transposed.bytes() + codes.bytes()
+        self.plan.bytes()
+            + scratch
+            + size_of_val(&numbers[..])
+            + transposed.bytes()
+            + codes.bytes()
+            + unique.bytes()
     }
 }

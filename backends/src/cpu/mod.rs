@@ -10,7 +10,8 @@
 //! 4. Everything that exists per id (a DHE's codes and decoder layers) runs in chunks of ids, and
 //!    the whole program in blocks of samples: intermediate values stay in the L2 cache, and
 //!    scratch memory does not grow with a batch that a client sends.
-//! 5. Slots whose lives do not overlap share memory.
+//! 5. An id that a chunk holds more than once is computed once.
+//! 6. Slots whose lives do not overlap share memory.
 //!
 //! A run then allocates nothing, takes no lock and makes no system call; tables are read where they
 //! are, mapped or not. (`Level::Portable` is the exception: the `gemm` crate may allocate.)
@@ -41,6 +42,7 @@ mod schedule;
 mod step;
 pub mod sum_fused_rows;
 pub mod sum_rows;
+mod unique;
 
 use std::sync::Arc;
 

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) score: Place,
     /// Samples at once.
     pub(crate) block: usize,
+    /// Most ids of a feature at once.
+    pub(crate) chunk: usize,
     /// Floats of every scratch buffer.
     pub(crate) buffers: Vec<usize>,
     /// Row numbers of scratch memory.
@@ -59,6 +61,7 @@ impl Plan {
             steps: Vec::new(),
             score: layout.slots[program.score().index()],
             block: layout.block,
+            chunk: layout.chunk,
             buffers: layout.buffers.clone(),
             numbers: 0,
             transposed: 0,
@@ -122,10 +125,10 @@ impl Plan {
         let place = |slot: &mprec_representations::Slot| layout.slots[slot.index()];
         steps.extend(layout.copies[at].iter().map(|&(from, to)| Step::Copy { from, to }));
         let step = match &self.program.ops()[at] {
-            Op::HashEncode { feature, family, transform, output } => {
+            Op::HashEncode { family, transform, output, .. } => {
                 let encoder = Encoder::new(family.clone(), *transform);
                 self.bytes += encoder.bytes();
-                Step::Encode { encoder, feature: *feature, to: place(output) }
+                Step::Encode { encoder, to: place(output) }
             }
             Op::Linear { input, weight, bias, activation, output } => {
                 let (from, to) = (place(input), place(output));

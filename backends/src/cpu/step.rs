@@ -17,7 +17,7 @@ pub(crate) enum Step {
     /// All steps over the ids of a feature.
     Chain(Chain),
     /// Codes of ids.
-    Encode { encoder: Encoder, feature: usize, to: Place },
+    Encode { encoder: Encoder, to: Place },
     /// A layer.
     Linear { layer: Packed, from: Place, to: Place },
     /// A layer of 8-bit weights.
@@ -40,19 +40,36 @@ pub(crate) enum Step {
 
 /// What part of the batch a step works on.
 #[derive(Debug)]
-pub(crate) struct Now {
+pub(crate) struct Now<'a> {
     /// Samples of the batch. Never empty.
     pub(crate) samples: Range<usize>,
-    /// Rows that a step has: samples, or ids in a chain.
+    /// Rows that a step has: samples, or distinct ids in a chain.
     pub(crate) rows: usize,
-    /// In a chain: ids of the feature.
-    pub(crate) ids: Range<usize>,
-    /// In a chain: the bag that the first of these ids is in.
+    /// In a chain: what the rows stand for.
+    pub(crate) ids: Ids<'a>,
+}
+
+/// The part of a feature's ids that a chain works on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids<'a> {
+    /// Positions among the feature's ids.
+    pub(crate) chunk: Range<usize>,
+    /// The bag that the first of them is in.
     pub(crate) bag: usize,
+    /// The distinct ids: one row each.
+    pub(crate) distinct: &'a [u64],
+    /// The row of each id.
+    pub(crate) rows: &'a [u16],
 }
 
 impl Step {
-    pub(crate) fn run(&self, batch: &Batch, now: &Now, kernels: &Kernels, scratch: &mut Scratch) {
+    pub(crate) fn run(
+        &self,
+        batch: &Batch,
+        now: &Now<'_>,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+    ) {
         let to = match self {
             Self::Gather(gather) => {
                 let Scratch { numbers, buffers, .. } = scratch;
@@ -87,7 +104,7 @@ impl Step {
     fn compute(
         &self,
         batch: &Batch,
-        now: &Now,
+        now: &Now<'_>,
         kernels: &Kernels,
         scratch: &mut Scratch,
         (to, taken): (Place, &mut super::buffer::Buffer),
@@ -100,9 +117,8 @@ impl Step {
         let mut out = to.write(taken, out_rows);
         match self {
             Self::Gather(_) | Self::Chain(_) => unreachable!("`run` returns before this"),
-            Self::Encode { encoder, feature, .. } => {
-                let ids = &batch.bags(*feature).ids()[now.ids.clone()];
-                (kernels.hash_encode.encode)(encoder, ids, out);
+            Self::Encode { encoder, .. } => {
+                (kernels.hash_encode.encode)(encoder, now.ids.distinct, out);
             }
             Self::Linear { layer, from, .. } => {
                 (kernels.gemm.multiply)(read(from), layer, out);
@@ -123,14 +139,14 @@ impl Step {
             }
             Self::Reduce { feature, from, .. } => {
                 let (from, bags) = (read(from), batch.bags(*feature));
-                let mut bag = now.bag;
-                for (row, id) in now.ids.clone().enumerate() {
+                let mut bag = now.ids.bag;
+                for (&row, id) in now.ids.rows.iter().zip(now.ids.chunk.clone()) {
                     while bags.range(bag).end <= id {
                         bag += 1;
                     }
                     let weight = bags.weights().map_or(1.0, |weights| weights[id]);
                     let sum = out.row(bag - now.samples.start);
-                    for (sum, x) in sum.iter_mut().zip(from.row(row)) {
+                    for (sum, x) in sum.iter_mut().zip(from.row(usize::from(row))) {
                         *sum += weight * x;
                     }
                 }

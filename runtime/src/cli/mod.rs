@@ -11,6 +11,7 @@ mod inspect;
 mod load;
 mod output;
 mod profile;
+mod quantize;
 mod score;
 mod serve;
 mod simulate;
@@ -56,6 +57,8 @@ enum Command {
     Eval(eval::Eval),
     /// Score samples from a file.
     Score(score::Score),
+    /// Add a variant in fewer bits, with its own measured quality.
+    Quantize(quantize::Quantize),
     /// Measure how long each path takes, by batch size.
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
@@ -81,6 +84,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Inspect(command) => command.run(&output),
                 Command::Eval(command) => command.run(&output),
                 Command::Score(command) => command.run(&output),
+                Command::Quantize(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),

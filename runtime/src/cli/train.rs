@@ -355,11 +355,11 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
 
 /// What the quality in a bundle is measured on: everything after the training rows, or every row
 /// where nothing was held out.
-fn judged(dataset: &Dataset) -> Part {
+pub(super) fn judged(dataset: &Dataset) -> Part {
     if dataset.rows(Split::HeldOut).is_empty() { Part::All } else { Part::HeldOut }
 }
 
-fn quality(dataset: &Dataset, metrics: &Metrics) -> Quality {
+pub(super) fn quality(dataset: &Dataset, metrics: &Metrics) -> Quality {
     Quality {
         source: QualitySource::Measured,
         dataset: dataset.label(),
