@@ -1,5 +1,6 @@
 //! Engine, endpoint, command line.
 
+pub mod bench;
 pub mod config;
 pub mod engine;
 pub mod http;

@@ -34,6 +34,7 @@ mod kernels;
 mod layout;
 mod level;
 pub mod matrix;
+mod peak;
 mod place;
 mod plan;
 #[cfg(target_arch = "x86_64")]
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use mprec_representations::Program;
 
 pub use level::Level;
+pub use peak::{Arithmetic, peak_rate, read_bandwidth};
 
 use crate::{
     backend::{Backend, Executable},

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
 
+mod bench;
 mod data;
 mod demo;
 mod eval;
@@ -63,6 +64,8 @@ enum Command {
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
     Simulate(simulate::Simulate),
+    /// Measure one path, beside what the machine could do at most.
+    Bench(bench::Bench),
     /// Serve a bundle over HTTP.
     Serve(serve::Serve),
     /// Put an open-loop load on a running server.
@@ -87,6 +90,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Quantize(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
+                Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
             }

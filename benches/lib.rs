@@ -1,0 +1,3 @@
+//! Benchmarks: `cargo bench -p mprec-benches` times each kernel beside scalar and checks it first.
+//!
+//! Whole paths are measured by `mprec bench`, and beside other runtimes by `peers.py`.
