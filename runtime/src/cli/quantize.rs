@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use mprec_backends::{BackendKind, Path};
 use mprec_datasets::Dataset;
 use mprec_representations::{
-    Bundle, BundleWriter, Dlrm, LayerFormat, Precision, RowFormat, bundle::Architecture, quantize,
+    Bundle, BundleWriter, Dlrm, DlrmSpec, LayerFormat, Precision, RowFormat,
+    Weights as StoredWeights, bundle::Architecture, quantize,
 };
 use mprec_trainer::Metrics;
 use serde::Serialize;
@@ -92,23 +93,12 @@ impl Quantize {
                 "the bundle has a variant `{name}` already; choose another with `--name`"
             )));
         }
-        let entry = bundle.manifest().variant(&self.variant).or_bad_input()?;
-        let Architecture::Dlrm(spec) = &entry.architecture else {
-            return Err(Failure::input(anyhow::anyhow!(
-                "variant `{}` is an ensemble; quantise its members and add an ensemble of them",
-                self.variant
-            )));
-        };
-        let schema = &bundle.manifest().schema;
-        let weights = bundle.weights(&self.variant).or_bad_input()?;
-        let (spec, weights) = quantize(schema, spec, weights, precision).or_bad_input()?;
-        let program = Dlrm::load(schema, &spec, &weights)?.lower()?;
         let original = bundle.program(&self.variant).or_bad_input()?;
-
-        let path = |name: &str| Path::new(name, BackendKind::Cpu).or_bad_input();
         let part = judged(&dataset);
-        let (before, _) = evaluate(&original, &path(&self.variant)?, &dataset, part, output)?;
-        let (after, _) = evaluate(&program, &path(&name)?, &dataset, part, output)?;
+        let path = Path::new(&self.variant, BackendKind::Cpu).or_bad_input()?;
+        let (before, _) = evaluate(&original, &path, &dataset, part, output)?;
+        let quantised = Quantised::new(&bundle, &self.variant, &name, precision, &dataset, output)?;
+        let after = quantised.metrics;
         let loss = before.auc - after.auc;
         if loss > REFUSED_LOSS && !self.force {
             return Err(anyhow::anyhow!(
@@ -121,15 +111,13 @@ impl Quantize {
         if loss > NOTABLE_LOSS {
             output.note(&format!("warning: `{name}` loses {loss:.4} AUC"));
         }
-        let mut writer = BundleWriter::open(&self.bundle).or_bad_input()?;
-        writer.add(&name, &spec, &weights, Some(quality(&dataset, &after)))?;
-        writer.finish()?;
+        quantised.add(&name, &dataset, &mut BundleWriter::open(&self.bundle).or_bad_input()?)?;
         let report = Report {
             variant: name,
             from: self.variant.clone(),
             rows: precision.rows.name(),
             weights: precision.layers.name(),
-            bytes: program.bytes(),
+            bytes: quantised.bytes,
             from_bytes: original.bytes(),
             auc_change: after.auc - before.auc,
             logloss_change: after.logloss - before.logloss,
@@ -168,6 +156,49 @@ impl Quantize {
             (Rows::Int4, Weights::F32) => format!("{variant}-rows-int4"),
             (Rows::F32, _) => format!("{variant}-weights-int8"),
         }
+    }
+}
+
+/// A quantised variant that has been judged, and is not in the bundle yet.
+pub(super) struct Quantised {
+    spec: DlrmSpec,
+    weights: StoredWeights,
+    /// On the rows that quality is measured on.
+    pub(super) metrics: Metrics,
+    /// Of its program.
+    pub(super) bytes: usize,
+}
+
+impl Quantised {
+    /// Quantises `variant` and judges the result, which will be called `name`.
+    pub(super) fn new(
+        bundle: &Bundle,
+        variant: &str,
+        name: &str,
+        precision: Precision,
+        dataset: &Dataset,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let entry = bundle.manifest().variant(variant).or_bad_input()?;
+        let Architecture::Dlrm(spec) = &entry.architecture else {
+            return Err(Failure::input(anyhow::anyhow!(
+                "variant `{variant}` is an ensemble; quantise its members and add an ensemble of them"
+            )));
+        };
+        let schema = &bundle.manifest().schema;
+        let weights = bundle.weights(variant).or_bad_input()?;
+        let (spec, weights) = quantize(schema, spec, weights, precision).or_bad_input()?;
+        let program = Dlrm::load(schema, &spec, &weights)?.lower()?;
+        let path = Path::new(name, BackendKind::Cpu).or_bad_input()?;
+        let (metrics, _) = evaluate(&program, &path, dataset, judged(dataset), output)?;
+        Ok(Self { spec, weights, metrics, bytes: program.bytes() })
+    }
+
+    /// Writes it into the bundle, with its quality.
+    pub(super) fn add(&self, name: &str, dataset: &Dataset, writer: &mut BundleWriter) -> Run {
+        let quality = quality(dataset, &self.metrics);
+        writer.add(name, &self.spec, &self.weights, Some(quality))?;
+        Ok(writer.finish()?)
     }
 }
 

@@ -21,7 +21,7 @@ use mprec_datasets::{
     Coding, Dataset, Layout, PrepareOptions, Recipe, Split, synthetic::SyntheticOptions,
     synthetic::prepare_synthetic,
 };
-use mprec_representations::Bundle;
+use mprec_representations::{Bundle, BundleWriter, LayerFormat, Precision, RowFormat};
 use mprec_router::{PolicyName, Profiles};
 use mprec_runtime::{
     load::{LoadOptions, LoadReport, StoredRows},
@@ -34,6 +34,7 @@ use super::{
     Failure, InputError as _, Output, Run, data,
     inputs::inputs,
     load, output, profile,
+    quantize::Quantised,
     train::{self, Outcome, Settings},
 };
 
@@ -79,6 +80,9 @@ pub(super) struct Demo {
     /// Little data, small nets and short loads: to see that everything works.
     #[arg(long)]
     quick: bool,
+    /// Serve the ensemble and its members in 8 bits too, each as a variant with its own quality. Takes a minute more.
+    #[arg(long)]
+    int8: bool,
     /// Seed of training and load.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -256,9 +260,39 @@ impl Demo {
             )?);
         }
         outcomes.push(train::add_ensemble("ensemble", &ENSEMBLE, dataset, &mut writer, output)?);
+        if self.int8 {
+            outcomes.extend(self.quantise(dataset, &mut writer, output)?);
+        }
         let bundle = Bundle::open(&folder)?;
         bundle.verify()?;
         Ok((bundle, outcomes))
+    }
+
+    /// The members of the ensemble in 8 bits, and their ensemble.
+    fn quantise(
+        &self,
+        dataset: &Dataset,
+        writer: &mut BundleWriter,
+        output: &Output,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let precision = Precision { rows: RowFormat::Int8, layers: LayerFormat::Int8 };
+        let names = ENSEMBLE.map(|member| format!("{member}-int8"));
+        let mut outcomes = Vec::new();
+        for (member, name) in ENSEMBLE.iter().zip(&names) {
+            let bundle = Bundle::open(writer.folder())?;
+            let quantised = Quantised::new(&bundle, member, name, precision, dataset, output)?;
+            quantised.add(name, dataset, writer)?;
+            outcomes.push(Outcome {
+                variant: name.clone(),
+                metrics: quantised.metrics,
+                bytes: quantised.bytes,
+                train_seconds: None,
+                rows_per_second: None,
+            });
+        }
+        let members: Vec<&str> = names.iter().map(String::as_str).collect();
+        outcomes.push(train::add_ensemble("ensemble-int8", &members, dataset, writer, output)?);
+        Ok(outcomes)
     }
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
