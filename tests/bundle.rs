@@ -284,6 +284,28 @@ fn nan_parameters_are_found() {
 }
 
 #[test]
+fn a_quantised_row_without_a_finite_scale_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = fixtures::schema(&[3, 5]);
+    let (_, spec) = fixtures::architectures(&schema, 4).remove(0);
+    let weights = fixtures::weights(&schema, &spec, 1);
+    let precision = Precision { rows: RowFormat::Int8, layers: LayerFormat::F32 };
+    let (spec, mut weights) = quantize(&schema, &spec, &weights, precision).unwrap();
+    // Three rows of 4 codes, scale and bias; the second row's scale becomes infinite.
+    let mut rows = weights.get("emb_l.0.weight").unwrap().as_bytes().to_vec();
+    rows[12..14].copy_from_slice(&[0x00, 0x7c]);
+    weights.insert("emb_l.0.weight", Tensor::new(&[3, 8], rows));
+    let mut writer = BundleWriter::create(&folder, "inf", "1", schema, None).unwrap();
+    writer.add("table", &spec, &weights, None).unwrap();
+    writer.finish().unwrap();
+    let error = Bundle::open(&folder).unwrap().verify().unwrap_err();
+    assert!(
+        matches!(&error, BundleError::NotFinite { tensor, at: 12, .. } if tensor == "emb_l.0.weight"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_header_of_hostile_size_is_refused() {
     let folder = small_bundle();
     let path = tensor_file(folder.path());

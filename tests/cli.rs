@@ -17,6 +17,7 @@ fn mprec(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("MPREC_LOG")
+        .env("COLUMNS", "100")
         .output()
         .unwrap()
 }
@@ -293,11 +294,43 @@ fn failures_say_whose_they_are() {
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     for command in [
-        "demo", "data", "train", "inspect", "eval", "score", "profile", "simulate", "serve", "load",
+        "demo", "data", "train", "inspect", "eval", "score", "quantize", "bench", "profile",
+        "simulate", "serve", "load",
     ] {
         let output = mprec(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("Usage: mprec"), "{command}: {text}");
         assert!(text.lines().count() > 8, "{command}: {text}");
     }
+}
+
+/// What a command prints, both streams, with every figure masked: they differ between machines.
+fn masked(folder: &Path, arguments: &[&str]) -> String {
+    let output = mprec(folder, arguments);
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let masked = text.concat().replace(|c: char| c.is_ascii_digit(), "#");
+    let lines: Vec<&str> = masked.lines().map(str::trim_end).collect();
+    format!("{}\nexit code {}", lines.join("\n"), output.status.code().unwrap())
+}
+
+#[test]
+fn what_people_read_is_as_it_was() {
+    let folder = trained();
+    let folder = folder.path();
+    insta::assert_snapshot!("help", masked(folder, &["--help"]));
+    insta::assert_snapshot!("help_quantize", masked(folder, &["quantize", "--help"]));
+    insta::assert_snapshot!("inspect", masked(folder, &["inspect", "model"]));
+    let eval = ["eval", "model", "--data", "data", "--path"];
+    for (name, path) in [
+        ("unknown_variant", "tabel@cpu"),
+        ("unknown_backend", "table@gpu"),
+        ("not_compiled", "table@onnx"),
+    ] {
+        insta::assert_snapshot!(name, masked(folder, &[&eval[..], &[path]].concat()));
+    }
+    let ensemble = ["quantize", "model", "--variant", "both", "--data", "data", "--quiet"];
+    insta::assert_snapshot!("quantize_an_ensemble", masked(folder, &ensemble));
+    std::fs::write(folder.join("bad.toml"), "[server]\nprot = 8000\n").unwrap();
+    let serve = ["serve", "--config", "bad.toml", "--bundle", "model"];
+    insta::assert_snapshot!("unknown_key", masked(folder, &serve));
 }

@@ -150,18 +150,18 @@ impl Weights {
     ///
     /// What is missing, different or left over.
     pub fn expect(&self, specs: &[TensorSpec]) -> Result<(), WeightsError> {
+        let known: std::collections::BTreeSet<&str> =
+            specs.iter().map(|spec| spec.name.as_str()).collect();
+        if let Some(name) = self.tensors.keys().find(|name| !known.contains(name.as_str())) {
+            return Err(WeightsError::Unused { tensor: name.clone() });
+        }
         for spec in specs {
             let found = self.find(spec)?;
             if found.dtype() != spec.dtype {
                 return Err(wrong_type(spec, found));
             }
         }
-        let known: std::collections::BTreeSet<&str> =
-            specs.iter().map(|spec| spec.name.as_str()).collect();
-        match self.tensors.keys().find(|name| !known.contains(name.as_str())) {
-            Some(name) => Err(WeightsError::Unused { tensor: name.clone() }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The floats that `spec` describes.

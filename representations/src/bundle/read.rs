@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use half::f16;
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::Metadata};
 
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     dlrm::{Dlrm, ModelError},
     program::{Program, ProgramBuilder},
+    quant::TAIL,
     tensor::Tensor,
     weights::{AnyTensor, Weights},
 };
@@ -257,6 +259,25 @@ fn map_tensors(
     Ok(weights)
 }
 
+/// The first value that is not finite, and its position: among floats, or among the scales and biases
+/// of quantised rows, by the byte that it begins with.
+fn not_finite(tensor: &AnyTensor) -> Option<(usize, f32)> {
+    match tensor {
+        AnyTensor::F32(floats) => {
+            floats.as_slice().iter().copied().enumerate().find(|(_, value)| !value.is_finite())
+        }
+        AnyTensor::U8(rows) => {
+            let (bytes, width) = (rows.as_slice(), rows.width());
+            let tails = (0..rows.rows()).map(|row| (row + 1) * width).filter(|_| width >= TAIL);
+            tails.flat_map(|end| [end - TAIL, end - TAIL / 2]).find_map(|at| {
+                let value = f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+                (!value.is_finite()).then_some((at, value))
+            })
+        }
+        AnyTensor::I64(_) | AnyTensor::I8(_) => None,
+    }
+}
+
 fn verify_tensors(
     file: &str,
     variant: &VariantEntry,
@@ -268,15 +289,9 @@ fn verify_tensors(
             let (file, tensor) = (file.to_owned(), name.to_owned());
             return Err(BundleError::TensorDigest { file, tensor });
         }
-        if let AnyTensor::F32(floats) = tensor
-            && let Some(at) = floats.as_slice().iter().position(|value| !value.is_finite())
-        {
-            return Err(BundleError::NotFinite {
-                file: file.to_owned(),
-                tensor: name.to_owned(),
-                at,
-                value: floats.as_slice()[at],
-            });
+        if let Some((at, value)) = not_finite(tensor) {
+            let (file, tensor) = (file.to_owned(), name.to_owned());
+            return Err(BundleError::NotFinite { file, tensor, at, value });
         }
     }
     if variant.sha256.as_deref() != Some(digest(map).as_str()) {

@@ -80,6 +80,19 @@ fn every_residue_of_a_small_prime_matches() {
 }
 
 #[test]
+fn every_residue_of_the_published_prime_matches() {
+    const P: i64 = 1_000_003;
+    let rows =
+        [[1, 0], [P - 1, P - 1], [2, P - 1], [654_321, 123_456], [500_002, 1], [999_983, 77]];
+    let rows = rows.map(|[a, b]| [a, b, P, 1_000_000]);
+    let encoder = Encoder::new(family(&rows), Transform::Uniform);
+    for start in (0..P as u64).step_by(50_000) {
+        let ids: Vec<u64> = (start..(start + 50_000).min(P as u64)).collect();
+        compare(&encoder, &ids);
+    }
+}
+
+#[test]
 fn the_largest_shared_prime_is_the_last_whose_square_is_exact() {
     let square = |p: i64| (p as u64) * (p as u64);
     assert!(square(MAX_SHARED_PRIME) < 1 << 53 && square(MAX_SHARED_PRIME + 1) > 1 << 53);
