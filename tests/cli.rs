@@ -126,6 +126,7 @@ fn rows_of_any_schema_become_a_served_model() {
     for name in ["samples", "auc", "logloss", "accuracy", "ece", "samples_per_second"] {
         assert!(evaluated[name].as_f64().is_some_and(|value| value > 0.0), "{name}: {evaluated}");
     }
+    let logloss = evaluated["logloss"].as_f64().unwrap();
     let recorded = &inspected["variants"][1]["quality"]["auc"];
     assert_eq!(&evaluated["auc"], recorded, "the bundle states what eval measures");
     let reference = json(folder, &["eval", "model", "--data", "data", "--path", "dhe@reference"]);
@@ -139,10 +140,17 @@ fn rows_of_any_schema_become_a_served_model() {
     let evaluated = json(folder, &["eval", "model", "--data", "data", "--path", "table-int8@cpu"]);
     assert_eq!(evaluated["auc"], quantised["auc"], "the bundle holds what was measured");
 
+    let materialise = ["materialise", "model", "--variant", "dhe"];
+    let materialised = json(folder, &materialise);
+    assert_eq!(materialised["variant"], "dhe-rows");
+    let rows = json(folder, &["eval", "model", "--data", "data", "--path", "dhe-rows@cpu"]);
+    let difference = rows["logloss"].as_f64().unwrap() - logloss;
+    assert!(difference.abs() < 1e-6, "rows are what the DHE computes: {difference}");
+
     let profile =
         ["profile", "model", "--data", "data", "--out", "profiles.json", "--seconds", "1"];
     let profiled = json(folder, &profile);
-    assert_eq!(profiled["paths"].as_array().unwrap().len(), 4);
+    assert_eq!(profiled["paths"].as_array().unwrap().len(), 5);
 
     const NAMES: [&str; 11] = [
         "offered",
@@ -294,8 +302,19 @@ fn failures_say_whose_they_are() {
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     for command in [
-        "demo", "data", "train", "inspect", "eval", "score", "quantize", "bench", "profile",
-        "simulate", "serve", "load",
+        "demo",
+        "data",
+        "train",
+        "inspect",
+        "eval",
+        "score",
+        "quantize",
+        "materialise",
+        "bench",
+        "profile",
+        "simulate",
+        "serve",
+        "load",
     ] {
         let output = mprec(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();

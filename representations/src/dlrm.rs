@@ -150,8 +150,8 @@ impl DlrmSpec {
             }
         }
         if self.precision.rows == RowFormat::Int4 {
-            let stored = self.features.iter().filter_map(|feature| feature.stored_width());
-            if let Some(odd) = stored.into_iter().find(|width| !width.is_multiple_of(2)) {
+            let mut widths = self.features.iter().flat_map(RepresentationSpec::row_widths);
+            if let Some(odd) = widths.find(|width| !width.is_multiple_of(2)) {
                 return fail("int4 rows of", "an even width".into(), odd.to_string());
             }
         }

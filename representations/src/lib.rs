@@ -39,6 +39,7 @@ mod hashed;
 mod hybrid;
 mod interpret;
 mod layer;
+mod materialised;
 pub mod op;
 pub mod program;
 pub mod quant;
@@ -58,6 +59,7 @@ pub use hashed::{Hashed, QuotientRemainder};
 pub use hybrid::Hybrid;
 pub use interpret::Values;
 pub use layer::LayerWeights;
+pub use materialised::{Materialised, materialise};
 pub use op::{
     Activation, Combination, Interaction, Op, RowIndex, RowsOf, Slot, SlotShape, Transform,
 };

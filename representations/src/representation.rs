@@ -9,6 +9,7 @@ use crate::{
     error::ProgramError,
     hashed::{Hashed, QuotientRemainder},
     hybrid::Hybrid,
+    materialised::Materialised,
     op::{Combination, Slot},
     program::ProgramBuilder,
     table::Table,
@@ -101,6 +102,15 @@ pub enum RepresentationSpec {
         /// The other half.
         dhe: DheSpec,
     },
+    /// The vectors of a DHE, computed once for every id; as they come from a DHE, the interaction sees them where that
+    /// one's vector stood.
+    Materialised {
+        /// Width of the vector.
+        dim: usize,
+        /// Width of the table beside it, if it was a hybrid.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        beside: Option<usize>,
+    },
 }
 
 impl RepresentationSpec {
@@ -112,6 +122,7 @@ impl RepresentationSpec {
             Self::QuotientRemainder { .. } => "quotient_remainder",
             Self::Dhe(_) => "dhe",
             Self::Hybrid { .. } => "hybrid",
+            Self::Materialised { .. } => "materialised",
         }
     }
 
@@ -126,18 +137,21 @@ impl RepresentationSpec {
             }
             Self::Dhe(dhe) => (None, Some(dhe.dim)),
             Self::Hybrid { dim, dhe } => (Some(*dim), Some(dhe.dim)),
+            Self::Materialised { dim, beside } => (*beside, Some(*dim)),
         }
     }
 
-    /// Width of the rows that it stores.
-    pub fn stored_width(&self) -> Option<usize> {
-        match self {
+    /// Widths of the rows that it stores, of one table or two.
+    pub fn row_widths(&self) -> impl Iterator<Item = usize> {
+        let (first, second) = match self {
             Self::Table { dim }
             | Self::Hash { dim, .. }
             | Self::QuotientRemainder { dim, .. }
-            | Self::Hybrid { dim, .. } => Some(*dim),
-            Self::Dhe(_) => None,
-        }
+            | Self::Hybrid { dim, .. } => (Some(*dim), None),
+            Self::Materialised { dim, beside } => (Some(*dim), *beside),
+            Self::Dhe(_) => (None, None),
+        };
+        first.into_iter().chain(second)
     }
 
     /// The tensors that hold its parameters for `feature`, whose ids are below `cardinality`.
@@ -147,6 +161,9 @@ impl RepresentationSpec {
             Self::Hash { dim, rows } => Hashed::tensors(feature, cardinality, *dim, *rows),
             Self::QuotientRemainder { dim, collisions, .. } => {
                 QuotientRemainder::tensors(feature, cardinality, *dim, *collisions)
+            }
+            Self::Materialised { dim, beside } => {
+                Materialised::tensors(feature, cardinality, *dim, *beside)
             }
             Self::Dhe(dhe) => dhe.tensors(feature),
             Self::Hybrid { dim, dhe } => {
@@ -180,6 +197,9 @@ impl RepresentationSpec {
                     (*dim, *collisions, *combination),
                     weights,
                 )?)
+            }
+            Self::Materialised { dim, beside } => {
+                Box::new(Materialised::load(feature, cardinality, *dim, *beside, weights)?)
             }
             Self::Dhe(dhe) => Box::new(Dhe::load(feature, dhe, weights)?),
             Self::Hybrid { dim, dhe } => Box::new(Hybrid {

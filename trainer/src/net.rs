@@ -286,6 +286,10 @@ fn check_features(spec: &DlrmSpec) -> Result<(), ModelError> {
             return fail("vectors of", expected, width.to_string());
         }
         match feature {
+            RepresentationSpec::Materialised { .. } => {
+                let expected = "a DHE: its rows are made from it when it is trained";
+                return fail("to train", expected.into(), "materialised rows".into());
+            }
             RepresentationSpec::Hash { rows: 0, .. } => {
                 return fail("a hashed table of", "at least 1 row".into(), "0".into());
             }

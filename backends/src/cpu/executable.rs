@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct CpuExecutable {
     plan: Arc<Plan>,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 /// Memory that steps write to. All of it is there from the start, enough for one block of samples,

@@ -44,6 +44,7 @@ mod step;
 pub mod sum_fused_rows;
 pub mod sum_rows;
 mod unique;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ use mprec_representations::Program;
 
 pub use level::Level;
 pub use peak::{Arithmetic, peak_rate, read_bandwidth};
+pub use vectors::DheVectors;
 
 use crate::{
     backend::{Backend, Executable},

@@ -105,8 +105,8 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// A model with a choice of representation for every feature, its rows in any format.
-    pub(crate) fn model(&mut self, schema: &Schema, layers: LayerFormat) -> Dlrm {
+    /// A model with a choice of representation for every feature, in full precision.
+    pub(crate) fn parameters(&mut self, schema: &Schema) -> (DlrmSpec, Weights) {
         let dim = self.pick(&[16, 1, 2, 8, 17, 32, 64]);
         let interaction = self.pick(&[
             Interaction::Dot { itself: false },
@@ -125,8 +125,14 @@ impl<'a> Tape<'a> {
                 DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
             }
         }
-        let even = spec.features.iter().flat_map(|feature| feature.stored_width());
-        let even = even.into_iter().all(|width| width.is_multiple_of(2));
+        (spec, weights)
+    }
+
+    /// Such a model, its rows in any format.
+    pub(crate) fn model(&mut self, schema: &Schema, layers: LayerFormat) -> Dlrm {
+        let (spec, weights) = self.parameters(schema);
+        let mut widths = spec.features.iter().flat_map(RepresentationSpec::row_widths);
+        let even = widths.all(|width| width.is_multiple_of(2));
         let rows = match self.choose(4) {
             1 => RowFormat::Int8,
             2 if even => RowFormat::Int4,

@@ -10,6 +10,7 @@ mod failure;
 mod inputs;
 mod inspect;
 mod load;
+mod materialise;
 mod output;
 mod profile;
 mod quantize;
@@ -60,6 +61,8 @@ enum Command {
     Score(score::Score),
     /// Add a variant in fewer bits, with its own measured quality.
     Quantize(quantize::Quantize),
+    /// Add a variant whose DHEs are computed once for every id: their quality at a table's speed.
+    Materialise(materialise::Materialise),
     /// Measure how long each path takes, by batch size.
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
@@ -88,6 +91,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Eval(command) => command.run(&output),
                 Command::Score(command) => command.run(&output),
                 Command::Quantize(command) => command.run(&output),
+                Command::Materialise(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),

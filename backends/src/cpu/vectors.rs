@@ -1,0 +1,86 @@
+//! What a DHE computes, for ids in order: the rows of its materialisation.
+
+use std::sync::Arc;
+
+use mprec_representations::{Batch, Program, Schema, batch::BatchShape};
+
+use super::{
+    chain::Chain,
+    executable::CpuExecutable,
+    level::Level,
+    place::Place,
+    plan::Plan,
+    step::{Ids, Now, Step},
+};
+use crate::error::BackendError;
+
+/// A program, readied to compute the vectors of its DHEs.
+#[derive(Debug)]
+pub struct DheVectors {
+    plan: Arc<Plan>,
+    empty: Batch,
+}
+
+impl DheVectors {
+    /// Readies a program over batches of `schema`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::prepare`](crate::Backend::prepare).
+    pub fn new(program: &Program, schema: &Schema) -> Result<Self, BackendError> {
+        let plan = Arc::new(Plan::new(program, Level::detect())?);
+        Ok(Self { plan, empty: BatchShape::new(schema).empty() })
+    }
+
+    /// Width of the vectors of `feature`, if it has a DHE.
+    pub fn dim(&self, feature: usize) -> Option<usize> {
+        Some(self.find(feature)?.1.width)
+    }
+
+    /// Writes the vectors of ids `first..` of `feature`, as many as `out` holds.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Memory`] if scratch memory does not fit.
+    ///
+    /// # Panics
+    ///
+    /// If the feature has no DHE.
+    pub fn compute(&self, feature: usize, first: u64, out: &mut [f32]) -> Result<(), BackendError> {
+        let (chain, from) = self.find(feature).expect("the caller asked for the vectors' width");
+        let mut executable = CpuExecutable::new(Arc::clone(&self.plan))?;
+        let scratch = &mut executable.scratch;
+        let mut ids = Vec::with_capacity(chain.chunk);
+        let mut next = first;
+        for out in out.chunks_mut(chain.chunk * from.width) {
+            let count = out.len() / from.width;
+            ids.clear();
+            ids.extend(next..next + count as u64);
+            next += count as u64;
+            let now =
+                Now { samples: 0..0, rows: count, ids: Ids { distinct: &ids, ..Ids::default() } };
+            for step in &chain.steps {
+                if !matches!(step, Step::Reduce { .. }) {
+                    step.run(&self.empty, &now, &self.plan.kernels, scratch);
+                }
+            }
+            let vectors = from.read(&scratch.buffers, &[], count);
+            for (row, out) in out.chunks_exact_mut(from.width).enumerate() {
+                out.copy_from_slice(vectors.row(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps over the ids of `feature`, and where its vectors are before they are summed over bags.
+    fn find(&self, feature: usize) -> Option<(&Chain, Place)> {
+        self.plan.steps.iter().find_map(|step| {
+            let Step::Chain(chain) = step else { return None };
+            let from = chain.steps.iter().find_map(|step| match step {
+                Step::Reduce { from, .. } => Some(*from),
+                _ => None,
+            })?;
+            (chain.feature == feature).then_some((chain, from))
+        })
+    }
+}
