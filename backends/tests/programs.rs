@@ -164,10 +164,10 @@ fn materialised_rows_are_what_the_dhe_computes() {
         let rows = materialise(&schema, &spec, &weights, |feature| {
             let (ids, dim) = (schema.sparse()[feature].cardinality, vectors.dim(feature).unwrap());
             let mut rows = vec![f32::NAN; ids as usize * dim];
-            vectors.compute(feature, 0, &mut rows).unwrap();
+            vectors.compute(feature, 0, &mut rows, |_| ()).unwrap();
             // Any part alone gives the same vectors, to the rounding of sums.
             let mut last = vec![f32::NAN; dim];
-            vectors.compute(feature, ids - 1, &mut last).unwrap();
+            vectors.compute(feature, ids - 1, &mut last, |_| ()).unwrap();
             let end = &rows[(ids as usize - 1) * dim..];
             assert!(last.iter().zip(end).all(|(got, row)| (got - row).abs() < 1e-4));
             Ok::<_, ModelError>(Tensor::new(&[ids as usize, dim], rows))

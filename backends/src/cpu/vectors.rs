@@ -37,7 +37,8 @@ impl DheVectors {
         Some(self.find(feature)?.1.width)
     }
 
-    /// Writes the vectors of ids `first..` of `feature`, as many as `out` holds.
+    /// Writes the vectors of ids `first..` of `feature`, as many as `out` holds, and tells `progress` of
+    /// every few that are done.
     ///
     /// # Errors
     ///
@@ -46,7 +47,13 @@ impl DheVectors {
     /// # Panics
     ///
     /// If the feature has no DHE.
-    pub fn compute(&self, feature: usize, first: u64, out: &mut [f32]) -> Result<(), BackendError> {
+    pub fn compute(
+        &self,
+        feature: usize,
+        first: u64,
+        out: &mut [f32],
+        progress: impl Fn(u64),
+    ) -> Result<(), BackendError> {
         let (chain, from) = self.find(feature).expect("the caller asked for the vectors' width");
         let mut executable = CpuExecutable::new(Arc::clone(&self.plan))?;
         let scratch = &mut executable.scratch;
@@ -68,6 +75,7 @@ impl DheVectors {
             for (row, out) in out.chunks_exact_mut(from.width).enumerate() {
                 out.copy_from_slice(vectors.row(row));
             }
+            progress(count as u64);
         }
         Ok(())
     }

@@ -65,23 +65,42 @@ impl Precision {
         *self == Self::default()
     }
 
+    /// How a tensor of the model in full precision is stored.
+    fn form(&self, tensor: &TensorSpec) -> Form {
+        match (tensor.role, self.rows.bits(), self.layers) {
+            (Role::Rows, Some(bits), _) => Form::Fused { bits },
+            (Role::Layer, _, LayerFormat::Int8) if tensor.shape[0] > 1 => Form::Int8,
+            _ => Form::Full,
+        }
+    }
+
     /// The tensors that hold what `spec`, a tensor of the model in full precision, describes.
     pub fn stored(&self, spec: TensorSpec) -> Vec<TensorSpec> {
-        let (&[rows, width], role) = (&spec.shape[..], spec.role) else { return vec![spec] };
-        match (role, self.rows.bits(), self.layers) {
-            (Role::Rows, Some(bits), _) => {
+        match (self.form(&spec), &spec.shape[..]) {
+            (Form::Fused { bits }, &[rows, width]) => {
                 vec![TensorSpec::new::<u8>(spec.name, &[rows, FusedRows::row_bytes(width, bits)])]
             }
-            (Role::Layer, _, LayerFormat::Int8) if rows > 1 => {
+            (Form::Int8, &[outputs, inputs]) => {
                 let scale = scale_name(&spec.name);
                 vec![
-                    TensorSpec::new::<i8>(spec.name, &[rows, width]),
-                    TensorSpec::f32(scale, &[rows]),
+                    TensorSpec::new::<i8>(spec.name, &[outputs, inputs]),
+                    TensorSpec::f32(scale, &[outputs]),
                 ]
             }
             _ => vec![spec],
         }
     }
+}
+
+/// How one tensor of a model is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it is.
+    Full,
+    /// As rows with scale and bias.
+    Fused { bits: u32 },
+    /// As codes, with scales beside them.
+    Int8,
 }
 
 impl RowFormat {

@@ -1,10 +1,10 @@
 //! From a variant in full precision to a quantised one.
 
-use super::{FusedRows, Int8Weights, LayerFormat, Precision, scale_name};
+use super::{Form, FusedRows, Int8Weights, Precision, scale_name};
 use crate::{
     dlrm::{DlrmSpec, ModelError},
     schema::Schema,
-    weights::{Role, Weights},
+    weights::Weights,
 };
 
 /// The architecture and the parameters of `spec` in `precision`.
@@ -34,19 +34,18 @@ pub fn quantize(
     quantised.check(schema)?;
     let mut stored = Weights::new();
     for tensor in spec.tensors(schema) {
-        let full = weights.get(&tensor.name);
-        match (tensor.role, precision.rows.bits(), precision.layers) {
-            (Role::Rows, Some(bits), _) => {
+        match precision.form(&tensor) {
+            Form::Fused { bits } => {
                 let rows = FusedRows::quantise(&weights.f32(&tensor)?, bits);
                 stored.insert(tensor.name, rows.bytes().clone());
             }
-            (Role::Layer, _, LayerFormat::Int8) if tensor.shape[0] > 1 => {
+            Form::Int8 => {
                 let layer = Int8Weights::quantise(&weights.f32(&tensor)?);
                 stored.insert(scale_name(&tensor.name), layer.scale().clone());
                 stored.insert(tensor.name, layer.codes().clone());
             }
-            _ => {
-                let full = full.ok_or_else(|| tensor.missing())?;
+            Form::Full => {
+                let full = weights.get(&tensor.name).ok_or_else(|| tensor.missing())?;
                 stored.insert(tensor.name, full.clone());
             }
         }

@@ -5,16 +5,14 @@ use std::{path::PathBuf, thread::ScopedJoinHandle};
 use clap::Args;
 use indicatif::ProgressBar;
 use mprec_backends::{BackendError, cpu::DheVectors};
-use mprec_representations::{Bundle, BundleWriter, Tensor, bundle::Architecture, materialise};
+use mprec_representations::{Bundle, BundleWriter, Tensor, materialise};
 use serde::Serialize;
 
 use super::{
     Failure, InputError as _, Output, Run,
     output::{self, Unit},
+    variant::{new_name, own_architecture},
 };
-
-/// Ids that a thread computes between two looks at the progress bar.
-const PART: usize = 4096;
 
 #[derive(Debug, Args)]
 #[command(
@@ -47,18 +45,9 @@ impl Materialise {
     pub(super) fn run(&self, output: &Output) -> Run {
         let bundle = Bundle::open(&self.bundle).or_bad_input()?;
         let name = self.name.clone().unwrap_or_else(|| format!("{}-rows", self.variant));
-        if bundle.manifest().variant(&name).is_ok() {
-            return Err(Failure::input(anyhow::anyhow!(
-                "the bundle has a variant `{name}` already; choose another with `--name`"
-            )));
-        }
-        let entry = bundle.manifest().variant(&self.variant).or_bad_input()?;
-        let Architecture::Dlrm(spec) = &entry.architecture else {
-            return Err(Failure::input(anyhow::anyhow!(
-                "variant `{}` is an ensemble; materialise its members and add an ensemble of them",
-                self.variant
-            )));
-        };
+        let name = new_name(&bundle, name)?;
+        let spec = own_architecture(&bundle, &self.variant, "materialise")?;
+        let quality = bundle.manifest().variant(&self.variant)?.quality.clone();
         let schema = &bundle.manifest().schema;
         let program = bundle.program(&self.variant).or_bad_input()?;
         let vectors = DheVectors::new(&program, schema)?;
@@ -83,13 +72,12 @@ impl Materialise {
             })?;
         bar.finish_and_clear();
         let mut writer = BundleWriter::open(&self.bundle).or_bad_input()?;
-        writer.add(&name, &spec, &weights, entry.quality.clone())?;
+        writer.add(&name, &spec, &weights, quality)?;
         writer.finish()?;
-        let bytes = Bundle::open(&self.bundle)?.program(&name)?.bytes();
         let report = Report {
             variant: name,
             from: self.variant.clone(),
-            bytes,
+            bytes: weights.bytes(),
             from_bytes: program.bytes(),
         };
         output.result(&report, || {
@@ -119,11 +107,7 @@ fn compute(
         let mut handles = Vec::new();
         for (thread, rows) in rows.chunks_mut(share * dim).enumerate() {
             handles.push(scope.spawn(move || {
-                for (part, rows) in rows.chunks_mut(PART * dim).enumerate() {
-                    vectors.compute(feature, (thread * share + part * PART) as u64, rows)?;
-                    bar.inc((rows.len() / dim) as u64);
-                }
-                Ok::<_, BackendError>(())
+                vectors.compute(feature, (thread * share) as u64, rows, |ids| bar.inc(ids))
             }));
         }
         let join = |handle: ScopedJoinHandle<'_, Result<(), BackendError>>| {

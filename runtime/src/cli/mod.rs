@@ -18,6 +18,7 @@ mod score;
 mod serve;
 mod simulate;
 mod train;
+mod variant;
 
 use std::process::ExitCode;
 

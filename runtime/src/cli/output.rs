@@ -97,6 +97,20 @@ pub(crate) fn table<const N: usize>(
     table.to_string()
 }
 
+/// Headings of a table of runs, one policy a row, served or simulated.
+pub(crate) const RUN_HEADINGS: [&str; 10] = [
+    "policy",
+    "correct in time/s",
+    "accuracy",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "late",
+    "refused",
+    "failed",
+    "paths",
+];
+
 /// A size for people: `2.0 GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

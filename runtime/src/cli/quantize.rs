@@ -7,7 +7,7 @@ use mprec_backends::{BackendKind, Path};
 use mprec_datasets::Dataset;
 use mprec_representations::{
     Bundle, BundleWriter, Dlrm, DlrmSpec, LayerFormat, Precision, RowFormat,
-    Weights as StoredWeights, bundle::Architecture, quantize,
+    Weights as StoredWeights, quantize,
 };
 use mprec_trainer::Metrics;
 use serde::Serialize;
@@ -17,7 +17,11 @@ use super::{
     eval::{check_schema, evaluate},
     output,
     train::{judged, quality},
+    variant::{new_name, own_architecture},
 };
+
+/// What this command does to a variant, in messages.
+const VERB: &str = "quantise";
 
 /// A loss of AUC above this is worth a warning.
 const NOTABLE_LOSS: f64 = 0.0005;
@@ -88,11 +92,9 @@ impl Quantize {
         check_schema(&bundle, &dataset).or_bad_input()?;
         let precision = self.precision()?;
         let name = self.name.clone().unwrap_or_else(|| self.default_name());
-        if bundle.manifest().variant(&name).is_ok() {
-            return Err(Failure::input(anyhow::anyhow!(
-                "the bundle has a variant `{name}` already; choose another with `--name`"
-            )));
-        }
+        let name = new_name(&bundle, name)?;
+        // Before anything is scored.
+        own_architecture(&bundle, &self.variant, VERB)?;
         let original = bundle.program(&self.variant).or_bad_input()?;
         let part = judged(&dataset);
         let path = Path::new(&self.variant, BackendKind::Cpu).or_bad_input()?;
@@ -179,12 +181,7 @@ impl Quantised {
         dataset: &Dataset,
         output: &Output,
     ) -> Result<Self, Failure> {
-        let entry = bundle.manifest().variant(variant).or_bad_input()?;
-        let Architecture::Dlrm(spec) = &entry.architecture else {
-            return Err(Failure::input(anyhow::anyhow!(
-                "variant `{variant}` is an ensemble; quantise its members and add an ensemble of them"
-            )));
-        };
+        let spec = own_architecture(bundle, variant, VERB)?;
         let schema = &bundle.manifest().schema;
         let weights = bundle.weights(variant).or_bad_input()?;
         let (spec, weights) = quantize(schema, spec, weights, precision).or_bad_input()?;

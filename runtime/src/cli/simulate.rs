@@ -10,7 +10,10 @@ use mprec_router::{
 use mprec_runtime::profiler::ProfileFile;
 use serde::Serialize;
 
-use super::{Failure, InputError as _, Output, Run, output};
+use super::{
+    Failure, InputError as _, Output, Run,
+    output::{self, RUN_HEADINGS},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
@@ -121,18 +124,10 @@ impl Simulate {
 }
 
 fn text(runs: &[Report]) -> String {
+    // Which paths answered is in the JSON.
+    let [headings @ .., _] = RUN_HEADINGS;
     let table = output::table(
-        [
-            "policy",
-            "correct in time/s",
-            "accuracy",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "late",
-            "refused",
-            "failed",
-        ],
+        headings,
         runs.iter().map(|run| {
             let share =
                 |part: u64| format!("{:.2} %", 100.0 * part as f64 / run.offered.max(1) as f64);

@@ -14,7 +14,7 @@ mod pack;
 mod portable;
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use pack::Packed;
 

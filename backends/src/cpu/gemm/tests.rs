@@ -7,7 +7,7 @@ const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Relu, Activation::Sigmoid, Activation::Mish];
 
 /// Deterministic values in -1..1 that no two neighbours share.
-fn values(count: usize, seed: u32) -> Vec<f32> {
+pub(in crate::cpu) fn values(count: usize, seed: u32) -> Vec<f32> {
     (0..count as u32)
         .map(|at| {
             let mixed = (at + 1).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97));

@@ -2,20 +2,10 @@ use mprec_representations::{Activation, Int8Weights, Tensor};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cpu::gemm::tests::values;
 
 const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Relu, Activation::Sigmoid, Activation::Mish];
-
-/// Deterministic values in -1..1 that no two neighbours share; a negative `shift` makes more zeros
-/// after a ReLU.
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    (0..count as u32)
-        .map(|at| {
-            let mixed = (at + 1).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97));
-            f32::from((mixed >> 16) as u16) / 32_768.0 - 1.0
-        })
-        .collect()
-}
 
 struct Case {
     weights: Int8Weights,

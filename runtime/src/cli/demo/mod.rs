@@ -33,7 +33,9 @@ use serde::Serialize;
 use super::{
     Failure, InputError as _, Output, Run, data,
     inputs::inputs,
-    load, output, profile,
+    load,
+    output::{self, RUN_HEADINGS},
+    profile,
     quantize::Quantised,
     train::{self, Outcome, Settings},
 };
@@ -381,18 +383,7 @@ impl Verdict {
 impl DemoReport {
     fn text(&self) -> String {
         let runs = output::table(
-            [
-                "policy",
-                "correct in time/s",
-                "accuracy",
-                "p50 ms",
-                "p95 ms",
-                "p99 ms",
-                "late",
-                "refused",
-                "failed",
-                "paths",
-            ],
+            RUN_HEADINGS,
             self.served.iter().map(|run| {
                 let row = run.row();
                 row.try_into().expect("a row has as many cells as the header")

@@ -5,7 +5,7 @@ use mprec_runtime::report::{
     chart::{self, Bar, Layer, Line},
 };
 
-use super::{DemoReport, Served};
+use super::{DemoReport, Served, output::RUN_HEADINGS};
 
 /// The whole page.
 pub(super) fn render(report: &DemoReport) -> String {
@@ -24,22 +24,7 @@ pub(super) fn render(report: &DemoReport) -> String {
          Every policy got the same trace, in turns, and is shown by its median round; measured over HTTP, load generator on the same cores.",
     );
     let rows: Vec<Vec<String>> = report.served.iter().map(Served::row).collect();
-    page.table(
-        &[
-            "policy",
-            "correct in time/s",
-            "accuracy",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "late",
-            "refused",
-            "failed",
-            "paths",
-        ],
-        &rows,
-        |at| is_router(&report.served[at]),
-    );
+    page.table(&RUN_HEADINGS, &rows, |at| is_router(&report.served[at]));
     page.heading("Latency");
     page.chart(
         &latency(report),
