@@ -187,7 +187,7 @@ pub fn layers(title: &str, seconds: f64, layers: &[Layer]) -> String {
 }
 
 /// Colours that the style sheet tells apart.
-const COLOURS: usize = 8;
+const COLOURS: usize = 9;
 
 fn open(title: &str, height: f64) -> String {
     format!(

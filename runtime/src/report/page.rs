@@ -20,8 +20,8 @@ svg .end{text-anchor:end}svg .middle{text-anchor:middle}
 .bar.strong{fill:var(--strong)}.bar.plain{fill:var(--plain)}
 .grid{stroke:var(--grid)}.mark{stroke:var(--mark);stroke-dasharray:5 4}
 .line{fill:none;stroke-width:1.6}.line.heavy{stroke-width:3.4}
-.line.c0{stroke:#0b6e4f}.line.c1{stroke:#d1495b}.line.c2{stroke:#3066be}.line.c3{stroke:#edae49}.line.c4{stroke:#8d5a97}.line.c5{stroke:#2e9cca}.line.c6{stroke:#7f7f7f}.line.c7{stroke:#a65e2e}
-.fill.c0{fill:#0b6e4f}.fill.c1{fill:#d1495b}.fill.c2{fill:#3066be}.fill.c3{fill:#edae49}.fill.c4{fill:#8d5a97}.fill.c5{fill:#2e9cca}.fill.c6{fill:#7f7f7f}.fill.c7{fill:#a65e2e}
+.line.c0{stroke:#0b6e4f}.line.c1{stroke:#d1495b}.line.c2{stroke:#3066be}.line.c3{stroke:#edae49}.line.c4{stroke:#8d5a97}.line.c5{stroke:#2e9cca}.line.c6{stroke:#7f7f7f}.line.c7{stroke:#a65e2e}.line.c8{stroke:#4f8a10}
+.fill.c0{fill:#0b6e4f}.fill.c1{fill:#d1495b}.fill.c2{fill:#3066be}.fill.c3{fill:#edae49}.fill.c4{fill:#8d5a97}.fill.c5{fill:#2e9cca}.fill.c6{fill:#7f7f7f}.fill.c7{fill:#a65e2e}.fill.c8{fill:#4f8a10}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;width:100%}
 th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid var(--grid);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}tr.strong td{font-weight:600}

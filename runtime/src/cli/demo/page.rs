@@ -128,7 +128,8 @@ fn mix(run: &Served, report: &DemoReport) -> String {
                 .iter()
                 .map(|window| window.paths.get(&path.name).copied().unwrap_or(0) as f64)
                 .collect(),
-            colour,
+            // Grey is kept for what was not answered.
+            colour: if colour < REFUSED { colour } else { colour + 1 },
         })
         .filter(|layer| layer.values.iter().any(|&value| value > 0.0))
         .collect();
