@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use mprec_backends::{BackendKind, Path, registry};
 use mprec_datasets::{
     Coding, Dataset, Layout, PrepareOptions, Recipe, Split, synthetic::SyntheticOptions,
     synthetic::prepare_synthetic,
@@ -45,6 +46,10 @@ const VARIANTS: [&str; 4] = ["table", "hash", "dhe", "hybrid"];
 
 /// The most accurate and slowest choice: the mean logit of these two.
 const ENSEMBLE: [&str; 2] = ["table", "hybrid"];
+
+/// Served by ONNX Runtime too, where there is one: the fastest and the most accurate. All would double the time that the
+/// demo takes.
+const ON_ONNX: [&str; 2] = ["table", "ensemble"];
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -298,7 +303,15 @@ impl Demo {
     }
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
-        let paths = profile::default_paths(bundle)?;
+        let mut paths = profile::default_paths(bundle)?;
+        match registry::open(BackendKind::Onnx) {
+            Ok(_) => {
+                for variant in ON_ONNX {
+                    paths.push(Path::new(variant, BackendKind::Onnx)?);
+                }
+            }
+            Err(error) => output.note(&format!("without paths on ONNX Runtime: {error}")),
+        }
         let resident = bring_up(bundle, &paths, &BTreeMap::new())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
@@ -435,8 +448,8 @@ impl Served {
             .iter()
             .filter(|(_, path)| path.answered > 0)
             .map(|(name, path)| {
-                let variant = name.split('@').next().unwrap_or(name);
-                format!("{variant} {:.0} %", 100.0 * path.answered as f64 / answered)
+                let name = name.strip_suffix("@cpu").unwrap_or(name);
+                format!("{name} {:.0} %", 100.0 * path.answered as f64 / answered)
             })
             .collect();
         vec![
