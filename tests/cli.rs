@@ -12,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 
+#[expect(unreachable_pub, reason = "shared with a crate, where it is public")]
 #[path = "src/require.rs"]
 mod require;
 

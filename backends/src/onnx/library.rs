@@ -1,6 +1,7 @@
 //! ONNX Runtime's shared library: found, loaded once per process, and kept.
 
 use std::{
+    error::Error as _,
     ffi::CStr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -64,7 +65,7 @@ impl Library {
                     tracing::info!(library = %path.display(), "loaded ONNX Runtime");
                     return Ok(loaded.insert(Self { path, environment }).clone());
                 }
-                Err(error) => reasons.push(error.to_string()),
+                Err(error) => reasons.push(describe(&error)),
             }
         }
         Err(unavailable(reasons.join("; ")))
@@ -89,6 +90,17 @@ impl Library {
             ort::Error::result_from_status((ort::api().ReleaseAvailableProviders)(names, count))
         };
         providers
+    }
+}
+
+/// The error, with what the dynamic loader said.
+fn describe(error: &ort::LoadDynamicError) -> String {
+    match error {
+        ort::LoadDynamicError::Dlopen { error: cause, .. } => match cause.source() {
+            Some(cause) => cause.to_string(),
+            None => error.to_string(),
+        },
+        _ => error.to_string(),
     }
 }
 

@@ -2,16 +2,19 @@
 
 use std::{fmt, path::Path, ptr::NonNull, sync::Arc};
 
-use mprec_representations::{Batch, Program};
+use mprec_representations::{Batch, Op, Program};
 use ort::{
     AsPointer as _,
     memory::{Allocator, MemoryInfo},
-    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    session::{
+        Session, SessionInputValue,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel},
+    },
     value::{DynValue, TensorRef},
 };
 
 use super::{
-    graph::{self, Form},
+    graph::{Form, lower},
     library::Library,
     model::{ElementType, Model, Parameter, Place},
 };
@@ -56,11 +59,10 @@ impl Backend for OnnxBackend {
 
     fn prepare(&self, program: &Program) -> Result<Box<dyn Executable>, BackendError> {
         let names: Vec<String> = (0..program.bounds().len()).map(|at| at.to_string()).collect();
-        let lower = |form| graph::lower(program, form, &names);
         let graphs = Graphs {
-            features: graph::features(program),
-            one_hot: lower(Form::OneHot)?,
-            bags: lower(Form::Bags)?,
+            features: features(program),
+            one_hot: lower(program, Form::OneHot, &names)?,
+            bags: lower(program, Form::Bags, &names)?,
             program: program.clone(),
         };
         Ok(Box::new(OnnxExecutable::new(self.library.clone(), Arc::new(graphs))?))
@@ -200,6 +202,23 @@ fn answer(
     Ok(())
 }
 
+/// Sparse features that a program reads, in the order in which its graphs declare their inputs: that of the operations.
+fn features(program: &Program) -> Vec<usize> {
+    let mut features = Vec::new();
+    for op in program.ops() {
+        let feature = match op {
+            Op::BagSum { feature, .. }
+            | Op::HashEncode { feature, .. }
+            | Op::BagReduce { feature, .. } => *feature,
+            _ => continue,
+        };
+        if !features.contains(&feature) {
+            features.push(feature);
+        }
+    }
+    features
+}
+
 /// A session of the model on one thread, reading its large parameters where they are.
 ///
 /// # Safety
@@ -208,6 +227,8 @@ fn answer(
 unsafe fn session(library: &Library, model: &Model) -> ort::Result<Session> {
     let mut builder = Session::builder(&library.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
+        // ort's own default would take an NPU, where a library brings one.
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
         // The engine has one worker per core; threads of the runtime would fight them.
         .with_intra_threads(1)?
         .with_inter_threads(1)?

@@ -25,11 +25,13 @@ impl Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Inputs of the model: `dense` [samples, dense features] f32, as prepared (logarithms taken), and for every sparse feature
-`ids.NAME` [samples, 1] int64, below the feature's cardinality. Output: `score` [samples, 1] f32, a probability.
+Inputs of the model: `dense` [samples, dense features] f32, as prepared (logarithms taken), and
+for every sparse feature `ids.NAME` [samples, 1] int64, below the feature's cardinality.
+Output: `score` [samples, 1] f32, a probability.
 
-With --bags a feature has any number of ids per sample: `ids.NAME`, `bags.NAME` (the sample of every id, ascending, int64)
-and `weights.NAME` (f32, 1 for plain sums), each [ids]. A sample without ids gets zeros.
+With --bags a feature has any number of ids per sample: `ids.NAME`, `bags.NAME` (the sample of
+every id, ascending, int64) and `weights.NAME` (f32, 1 for plain sums), each [ids]. A sample
+without ids gets zeros.
 
 In Python:
     session = onnxruntime.InferenceSession(\"model.onnx\")

@@ -293,23 +293,6 @@ impl Lowering<'_> {
     }
 }
 
-/// Sparse features that a program reads, in the order in which its graphs declare their inputs.
-pub(super) fn features(program: &Program) -> Vec<usize> {
-    let mut features = Vec::new();
-    for op in program.ops() {
-        let feature = match op {
-            Op::BagSum { feature, .. }
-            | Op::HashEncode { feature, .. }
-            | Op::BagReduce { feature, .. } => *feature,
-            _ => continue,
-        };
-        if !features.contains(&feature) {
-            features.push(feature);
-        }
-    }
-    features
-}
-
 /// A constant `[n]` of f32.
 fn floats(values: Vec<f32>) -> Parameter {
     Parameter::F32(Tensor::new(&[values.len()], values))
