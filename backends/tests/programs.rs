@@ -21,6 +21,9 @@ const TOLERANCE: f32 = 1e-5;
 /// of them it becomes: one part in 255 of the row's range.
 const INT8_TOLERANCE: f32 = 2e-2;
 
+/// Scores of models with bf16 layers: as for int8, where an input lies between two values of 8 bits.
+const BF16_TOLERANCE: f32 = 2e-2;
+
 fn run(executable: &mut dyn Executable, batch: &Batch) -> Vec<f32> {
     let mut scores = vec![f32::NAN; batch.samples()];
     executable.run(batch, &mut scores).unwrap();
@@ -72,6 +75,18 @@ proptest! {
         let program = tape.variant(&schema, LayerFormat::Int8);
         let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
         compare(&program, &batches, INT8_TOLERANCE)?;
+    }
+
+    #[test]
+    fn every_variant_with_bf16_layers_scores_nearly_as_the_interpreter(
+        choices in choices(),
+        samples in prop_oneof![0..40_usize, Just(129)],
+    ) {
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = tape.variant(&schema, LayerFormat::BF16);
+        let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
+        compare(&program, &batches, BF16_TOLERANCE)?;
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::Dtype;
 
@@ -13,6 +14,14 @@ pub trait Element: bytemuck::Pod + fmt::Debug + PartialEq + Send + Sync + 'stati
 
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Element for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::BF16;
 }
 
 impl Element for i64 {
@@ -95,6 +104,11 @@ impl<E: Element> Tensor<E> {
     pub fn row(&self, at: usize) -> &[E] {
         let width = self.width();
         &self.as_slice()[at * width..][..width]
+    }
+
+    /// The same shape with every element converted.
+    pub fn map<F: Element>(&self, convert: impl Fn(E) -> F) -> Tensor<F> {
+        Tensor::new(&self.shape, self.as_slice().iter().copied().map(convert).collect())
     }
 
     /// Size of the elements.

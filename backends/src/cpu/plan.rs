@@ -7,6 +7,7 @@ use super::{
     divide::RowPicker,
     gather::{Gather, Lookup, Table},
     gemm::Packed,
+    gemm_bf16::PackedBf16,
     gemm_int8::PackedInt8,
     hash_encode::Encoder,
     interaction::Pairs,
@@ -137,6 +138,14 @@ impl Plan {
                         let layer = Packed::new(weight, bias, *activation, &self.kernels.gemm)?;
                         self.bytes += layer.bytes();
                         Step::Linear { layer, from, to }
+                    }
+                    LayerWeights::BF16(weight) => {
+                        let kernel = &self.kernels.gemm_bf16;
+                        let layer = PackedBf16::new(weight, bias, *activation, kernel)?;
+                        self.bytes += layer.bytes();
+                        let rows = layout.block.max(layout.chunk);
+                        self.codes = self.codes.max(layer.scratch(rows));
+                        Step::LinearBf16 { layer, from, to }
                     }
                     LayerWeights::Int8(weight) => {
                         let kernel = &self.kernels.gemm_int8;

@@ -122,7 +122,7 @@ impl<'a> Tape<'a> {
             match tensor.dtype {
                 DType::I64 => weights.insert(tensor.name, self.family(tensor.shape[0])),
                 DType::F32 => weights.insert(tensor.name, self.tensor(&tensor.shape)),
-                DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
+                other => unreachable!("only quantised models hold {other}"),
             }
         }
         (spec, weights)
@@ -133,9 +133,11 @@ impl<'a> Tape<'a> {
         let (spec, weights) = self.parameters(schema);
         let mut widths = spec.features.iter().flat_map(RepresentationSpec::row_widths);
         let even = widths.all(|width| width.is_multiple_of(2));
-        let rows = match self.choose(4) {
+        let rows = match self.choose(6) {
             1 => RowFormat::Int8,
             2 if even => RowFormat::Int4,
+            3 => RowFormat::F16,
+            4 => RowFormat::BF16,
             _ => RowFormat::F32,
         };
         let (spec, weights) =

@@ -91,11 +91,10 @@ pub fn measure(
     threads: usize,
     seconds: f64,
 ) -> Result<Report, BenchError> {
-    let int8 = has_int8_layers(program);
+    let (arithmetic, tolerance) = precision_of(program);
     let mut executable = backend.prepare(program)?;
-    compare(program, &mut *executable, &batches[0], if int8 { 2e-2 } else { 1e-4 })?;
+    compare(program, &mut *executable, &batches[0], tolerance)?;
     let bytes = executable.bytes();
-    let arithmetic = if int8 { Arithmetic::Int8 } else { Arithmetic::F32 };
     let is_cpu = backend.kind() == BackendKind::Cpu;
     let peak = || if is_cpu { peak_rate(arithmetic, LIMIT_TIME) } else { None };
     let (before, bandwidth) = (peak(), read_bandwidth(LIMIT_TIME));
@@ -199,7 +198,17 @@ fn compare(
     Ok(())
 }
 
-fn has_int8_layers(program: &Program) -> bool {
-    let int8 = |op: &Op| matches!(op, Op::Linear { weight: LayerWeights::Int8(_), .. });
-    program.ops().iter().any(int8)
+/// The arithmetic of most layers, and how far scores may be from the interpreter's: an input between two codes may
+/// become either.
+fn precision_of(program: &Program) -> (Arithmetic, f32) {
+    let has = |wanted: fn(&LayerWeights) -> bool| {
+        program.ops().iter().any(|op| matches!(op, Op::Linear { weight, .. } if wanted(weight)))
+    };
+    if has(|weight| matches!(weight, LayerWeights::Int8(_))) {
+        (Arithmetic::Int8, 2e-2)
+    } else if has(|weight| matches!(weight, LayerWeights::BF16(_))) {
+        (Arithmetic::BF16, 2e-2)
+    } else {
+        (Arithmetic::F32, 1e-4)
+    }
 }

@@ -60,6 +60,8 @@ enum Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     F32,
+    /// Rows and layers in bfloat16.
+    Bf16,
     Int8,
 }
 
@@ -128,6 +130,7 @@ impl Bench {
         };
         let precision = match self.precision {
             Format::F32 => Precision::default(),
+            Format::Bf16 => Precision { rows: RowFormat::BF16, layers: LayerFormat::BF16 },
             Format::Int8 => Precision { rows: RowFormat::Int8, layers: LayerFormat::Int8 },
         };
         let schema = arch.schema(self.scale_down);
