@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use mprec_backends::{Backend, BackendError, BackendKind, Executable, Path, TorchDevice, registry};
 use mprec_representations::{
-    Program,
+    Program, ResidentRows,
     bundle::{Bundle, BundleError, QualitySource as BundleQuality},
 };
 use mprec_router::{PathProfile, QualitySource, ServiceCurve};
@@ -50,6 +50,17 @@ pub enum PathsError {
         #[source]
         source: BackendError,
     },
+    /// Its tables cannot be copied.
+    #[error(
+        "path `{path}`: no memory for its tables; leave them mapped (`serving.resident_tables = false`)"
+    )]
+    Memory {
+        /// The path.
+        path: Path,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The router has nothing to compare it by.
     #[error(
         "the bundle has no measured quality of `{variant}`; run `mprec eval`, or state `[quality.\"{path}\"]` with its source in the config"
@@ -65,7 +76,8 @@ pub enum PathsError {
 /// Brings up every path, in the order given.
 ///
 /// A declared quality, by the path's name or else its variant's, goes before the bundle's.
-/// Variants are loaded and backends opened once, whatever the number of paths.
+/// With `resident_rows`, tables are copied to memory of their own; without, they are read where the bundle has
+/// them. Variants are loaded and backends opened once, whatever the number of paths.
 ///
 /// # Errors
 ///
@@ -74,6 +86,7 @@ pub fn bring_up(
     bundle: &Bundle,
     paths: &[Path],
     declared: &BTreeMap<String, DeclaredQuality>,
+    mut resident_rows: Option<ResidentRows>,
 ) -> Result<Vec<ResidentPath>, PathsError> {
     let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
     let mut backends: BTreeMap<BackendKind, Box<dyn Backend>> = BTreeMap::new();
@@ -86,7 +99,11 @@ pub fn bring_up(
             None => {
                 let fail =
                     |source| PathsError::Bundle { path: path.clone(), source: Box::new(source) };
-                let program = bundle.program(variant).map_err(fail)?;
+                let mut program = bundle.program(variant).map_err(fail)?;
+                if let Some(rows) = &mut resident_rows {
+                    let fail = |source| PathsError::Memory { path: path.clone(), source };
+                    program = rows.program(&program).map_err(fail)?;
+                }
                 programs.insert(variant, program.clone());
                 program
             }
@@ -243,7 +260,7 @@ mod tests {
         let declared =
             BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
         let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
-        let resident = bring_up(&bundle, &paths(&names), &declared).unwrap();
+        let resident = bring_up(&bundle, &paths(&names), &declared, None).unwrap();
         let found: Vec<_> =
             resident.iter().map(|path| (path.accuracy, path.quality_source.to_string())).collect();
         let expected = [
@@ -260,7 +277,7 @@ mod tests {
     fn a_path_that_cannot_be_brought_up_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(folder.path());
-        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap_err();
+        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), None).unwrap_err();
         assert!(
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
         );
@@ -288,7 +305,7 @@ mod tests {
         let config = file.unwrap().check().unwrap();
         let shape = BatchShape::new(&schema());
         for name in ["table@cpu", "hash@cpu", "table@reference"] {
-            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap();
+            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), None).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();

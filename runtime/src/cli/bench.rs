@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mprec_backends::{Path, registry};
-use mprec_representations::{Bundle, LayerFormat, Precision, Program, RowFormat, Schema};
+use mprec_representations::{
+    Bundle, LayerFormat, Precision, Program, ResidentRows, RowFormat, Schema,
+};
 use mprec_runtime::bench::{self, Arch, Distribution, VARIANTS, batches, measure};
 use serde::Serialize;
 
@@ -49,6 +52,9 @@ pub(super) struct Bench {
     /// Divides the cardinalities of an architecture: whole tables take 2.2 GB (kaggle) or 12.6 GB (terabyte).
     #[arg(long, default_value_t = 1.0, conflicts_with = "bundle")]
     scale_down: f64,
+    /// Copy tables to memory of their own first, in large pages where the system grants them.
+    #[arg(long)]
+    resident_tables: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -88,6 +94,13 @@ impl Bench {
         let distribution = match self.dist {
             Ids::Zipf => Distribution::Zipf,
             Ids::Uniform => Distribution::Uniform,
+        };
+        let program = if self.resident_tables {
+            let copied = ResidentRows::new().program(&program);
+            drop(program);
+            copied.context("no memory for a copy of the tables")?
+        } else {
+            program
         };
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);

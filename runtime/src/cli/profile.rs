@@ -9,7 +9,7 @@ use std::{
 use anyhow::ensure;
 use clap::Args;
 use mprec_backends::{BackendKind, Path};
-use mprec_representations::Bundle;
+use mprec_representations::{Bundle, ResidentRows};
 use mprec_router::Profiles;
 use mprec_runtime::{
     paths::{ResidentPath, bring_up},
@@ -41,6 +41,9 @@ pub(super) struct Profile {
     /// How long measuring may take, in seconds.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
+    /// Copy tables to memory of their own first, as `serving.resident_tables` does.
+    #[arg(long)]
+    resident_tables: bool,
 }
 
 impl Profile {
@@ -54,7 +57,8 @@ impl Profile {
         } else {
             self.paths.clone()
         };
-        let resident = bring_up(&bundle, &paths, &BTreeMap::new()).or_bad_input()?;
+        let rows = self.resident_tables.then(ResidentRows::new);
+        let resident = bring_up(&bundle, &paths, &BTreeMap::new(), rows).or_bad_input()?;
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
         let budget = Duration::from_secs_f64(self.seconds);
         let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use mprec_representations::{BatchShape, Bundle};
+use mprec_representations::{BatchShape, Bundle, ResidentRows};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
@@ -84,7 +84,8 @@ impl Serve {
         let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
         let paths = config.serving().paths.iter().map(|path| path.parse());
         let paths = paths.collect::<Result<Vec<_>, _>>().or_bad_input()?;
-        let resident = bring_up(&bundle, &paths, config.quality()).or_bad_input()?;
+        let rows = config.serving().resident_tables.then(ResidentRows::new);
+        let resident = bring_up(&bundle, &paths, config.quality(), rows).or_bad_input()?;
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {

@@ -127,6 +127,7 @@ fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
             .map(|count| within("serving.workers", count, 1, mprec_router::MAX_LANES))
             .transpose()?,
         pin_workers: file.pin_workers.unwrap_or(false),
+        resident_tables: file.resident_tables.unwrap_or(false),
         max_batch: file
             .max_batch
             .map(|samples| within("serving.max_batch", samples, 1, mprec_router::MAX_SAMPLES))

@@ -57,6 +57,8 @@ pub struct Serving {
     pub workers: Option<u32>,
     /// Whether each worker keeps to one core.
     pub pin_workers: bool,
+    /// Whether tables are copied to memory of their own, in large pages where the system grants them.
+    pub resident_tables: bool,
     /// Most samples in a batch of several queries; `None` lets the profile say where batching stops
     /// paying.
     pub max_batch: Option<u32>,

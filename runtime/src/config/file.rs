@@ -90,6 +90,8 @@ pub struct ServingFile {
     pub workers: Option<u32>,
     /// Whether each worker keeps to one core.
     pub pin_workers: Option<bool>,
+    /// Whether tables are copied to memory of their own.
+    pub resident_tables: Option<bool>,
     /// Most samples in a batch of several queries.
     pub max_batch: Option<u32>,
     /// Wait for a fuller batch.

@@ -299,7 +299,7 @@ impl Demo {
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
         let paths = profile::default_paths(bundle)?;
-        let resident = bring_up(bundle, &paths, &BTreeMap::new())?;
+        let resident = bring_up(bundle, &paths, &BTreeMap::new(), None)?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);
