@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use mprec_backends::{Backend, BackendError, BackendKind, Executable, Path, TorchDevice, registry};
+use mprec_backends::{
+    Backend, BackendError, BackendKind, Executable, HotId, Path, TorchDevice, registry,
+};
 use mprec_representations::{
     Program,
     bundle::{Bundle, BundleError, QualitySource as BundleQuality},
@@ -62,6 +64,15 @@ pub enum PathsError {
     },
 }
 
+/// Caches of vectors that paths compute per id, such as a DHE's.
+#[derive(Debug, Clone, Default)]
+pub struct Caches {
+    /// Bytes of each worker's cache for each path that computes such vectors; 0 is none.
+    pub bytes: usize,
+    /// Ids that they hold from the start as far as there is room, those first that come first.
+    pub hot: Vec<HotId>,
+}
+
 /// Brings up every path, in the order given.
 ///
 /// A declared quality, by the path's name or else its variant's, goes before the bundle's.
@@ -74,6 +85,7 @@ pub fn bring_up(
     bundle: &Bundle,
     paths: &[Path],
     declared: &BTreeMap<String, DeclaredQuality>,
+    caches: &Caches,
 ) -> Result<Vec<ResidentPath>, PathsError> {
     let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
     let mut backends: BTreeMap<BackendKind, Box<dyn Backend>> = BTreeMap::new();
@@ -95,9 +107,16 @@ pub fn bring_up(
         let kind = path.backend();
         let backend = match backends.entry(kind) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(registry::open(kind).map_err(fail)?),
+            Entry::Vacant(entry) => {
+                entry.insert(registry::open_with_cache(kind, caches.bytes).map_err(fail)?)
+            }
         };
-        let executable = backend.prepare(&program).map_err(fail)?;
+        let mut executable = backend.prepare(&program).map_err(fail)?;
+        let remembered = executable.remember(&caches.hot);
+        if let Some(cache) = executable.cache() {
+            let (bytes, slots) = (cache.bytes, cache.slots);
+            tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
+        }
         let bytes = executable.bytes() as u64;
         tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
         let device = device(kind);
@@ -243,7 +262,7 @@ mod tests {
         let declared =
             BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
         let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
-        let resident = bring_up(&bundle, &paths(&names), &declared).unwrap();
+        let resident = bring_up(&bundle, &paths(&names), &declared, &Caches::default()).unwrap();
         let found: Vec<_> =
             resident.iter().map(|path| (path.accuracy, path.quality_source.to_string())).collect();
         let expected = [
@@ -260,7 +279,9 @@ mod tests {
     fn a_path_that_cannot_be_brought_up_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(folder.path());
-        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap_err();
+        let fail = |name| {
+            bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Caches::default()).unwrap_err()
+        };
         assert!(
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
         );
@@ -288,7 +309,8 @@ mod tests {
         let config = file.unwrap().check().unwrap();
         let shape = BatchShape::new(&schema());
         for name in ["table@cpu", "hash@cpu", "table@reference"] {
-            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap();
+            let resident =
+                bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Caches::default()).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();
