@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use mprec_backends::{Backend, BackendError, BackendKind, Executable, Path, TorchDevice, registry};
+use mprec_backends::{
+    Backend, BackendError, BackendKind, Executable, HotId, Path, TorchDevice, registry,
+};
 use mprec_representations::{
     Program, ResidentRows,
     bundle::{Bundle, BundleError, QualitySource as BundleQuality},
@@ -73,11 +75,21 @@ pub enum PathsError {
     },
 }
 
+/// What paths may spend beside their parameters to be faster. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Bytes of each executable's cache of vectors that are computed per id, such as a DHE's; 0 is none.
+    pub cache_bytes: usize,
+    /// Vectors that caches hold from the start, those first that come first.
+    pub hot: Vec<HotId>,
+    /// Whether tables are copied to memory of their own, in large pages where the system grants them.
+    pub resident_tables: bool,
+}
+
 /// Brings up every path, in the order given.
 ///
 /// A declared quality, by the path's name or else its variant's, goes before the bundle's.
-/// With `resident_rows`, tables are copied to memory of their own; without, they are read where the bundle has
-/// them. Variants are loaded and backends opened once, whatever the number of paths.
+/// Variants are loaded and backends opened once, whatever the number of paths.
 ///
 /// # Errors
 ///
@@ -86,11 +98,12 @@ pub fn bring_up(
     bundle: &Bundle,
     paths: &[Path],
     declared: &BTreeMap<String, DeclaredQuality>,
-    mut resident_rows: Option<ResidentRows>,
+    memory: &Memory,
 ) -> Result<Vec<ResidentPath>, PathsError> {
     let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
     let mut backends: BTreeMap<BackendKind, Box<dyn Backend>> = BTreeMap::new();
     let mut resident = Vec::with_capacity(paths.len());
+    let mut resident_rows = memory.resident_tables.then(ResidentRows::new);
     for path in paths {
         let (accuracy, quality_source) = quality(bundle, path, declared)?;
         let variant = path.variant();
@@ -112,9 +125,16 @@ pub fn bring_up(
         let kind = path.backend();
         let backend = match backends.entry(kind) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(registry::open(kind).map_err(fail)?),
+            Entry::Vacant(entry) => {
+                entry.insert(registry::open_with_cache(kind, memory.cache_bytes).map_err(fail)?)
+            }
         };
-        let executable = backend.prepare(&program).map_err(fail)?;
+        let mut executable = backend.prepare(&program).map_err(fail)?;
+        let remembered = executable.remember(&memory.hot);
+        if let Some(cache) = executable.cache() {
+            let (bytes, slots) = (cache.bytes, cache.slots);
+            tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
+        }
         let bytes = executable.bytes() as u64;
         tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
         let device = device(kind);
@@ -260,7 +280,7 @@ mod tests {
         let declared =
             BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
         let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
-        let resident = bring_up(&bundle, &paths(&names), &declared, None).unwrap();
+        let resident = bring_up(&bundle, &paths(&names), &declared, &Memory::default()).unwrap();
         let found: Vec<_> =
             resident.iter().map(|path| (path.accuracy, path.quality_source.to_string())).collect();
         let expected = [
@@ -277,7 +297,9 @@ mod tests {
     fn a_path_that_cannot_be_brought_up_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(folder.path());
-        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), None).unwrap_err();
+        let fail = |name| {
+            bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Memory::default()).unwrap_err()
+        };
         assert!(
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
         );
@@ -305,7 +327,8 @@ mod tests {
         let config = file.unwrap().check().unwrap();
         let shape = BatchShape::new(&schema());
         for name in ["table@cpu", "hash@cpu", "table@reference"] {
-            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), None).unwrap();
+            let resident =
+                bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Memory::default()).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();

@@ -83,7 +83,8 @@ impl Plan {
                         plan.lower(at, &layout, &mut steps)?;
                     }
                     let (feature, chunk) = (*feature, layout.chunk);
-                    plan.steps.push(Step::Chain(Chain { feature, steps, chunk }));
+                    let first_key = first_key(&program.bounds()[..feature]);
+                    plan.steps.push(Step::Chain(Chain { feature, steps, chunk, first_key }));
                 }
                 Stage::One(at) => {
                     let mut steps = std::mem::take(&mut plan.steps);
@@ -98,6 +99,14 @@ impl Plan {
     /// Bytes of parameters: tables where they are, and what was packed.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What runs per id.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Chain(chain) => Some(chain),
+            _ => None,
+        })
     }
 
     fn lookup(&mut self, at: usize, layout: &Layout) -> Result<Lookup, BackendError> {
@@ -193,6 +202,11 @@ impl Plan {
         steps.push(step);
         Ok(())
     }
+}
+
+/// Sum of the bounds of the features before one, unless its keys would not fit 64 bits.
+fn first_key(before: &[u64]) -> Option<u64> {
+    before.iter().try_fold(0_u64, |sum, bound| sum.checked_add(*bound))
 }
 
 fn unsupported(what: &'static str) -> BackendError {

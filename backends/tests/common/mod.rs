@@ -1,12 +1,21 @@
 //! Programs and batches drawn from a tape of choices, so that a failing case shrinks to few.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use mprec_backends::{Backend, BackendError, CpuBackend};
 use mprec_representations::{
     Activation, Batch, BatchShape, Combination, DheSpec, Dlrm, DlrmSpec, HashFamily, Interaction,
     Jagged, LayerFormat, Precision, Program, ProgramBuilder, RepresentationSpec, RowFormat,
     RowIndex, Rows, Schema, Slot, SlotShape, SparseFeature, Tensor, Transform, Weights, op::RowsOf,
     quantize, weights::DType,
 };
+
+/// Budgets of caches that hold a few and all of the vectors of a program; any, if it has none.
+pub(crate) fn cache_budgets(program: &Program) -> [usize; 2] {
+    match CpuBackend::new().with_cache(1).prepare(program) {
+        Err(BackendError::CacheTooSmall { least, .. }) => [least, 64 * least],
+        prepared => prepared.map(|_| [1, 2]).unwrap(),
+    }
+}
 
 /// Choices, then zeros without end.
 pub(crate) struct Tape<'a> {

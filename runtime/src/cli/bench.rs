@@ -11,7 +11,7 @@ use mprec_representations::{
 use mprec_runtime::bench::{self, Arch, Distribution, VARIANTS, batches, measure};
 use serde::Serialize;
 
-use super::{Failure, InputError as _, Output, Run, output};
+use super::{Failure, InputError as _, Output, Run, inputs::check_cache, output};
 
 /// Batches in rotation hold at least so many samples together: rows do not stay in cache by repetition.
 const SAMPLES: usize = 65_536;
@@ -55,6 +55,9 @@ pub(super) struct Bench {
     /// Copy tables to memory of their own first, in large pages where the system grants them.
     #[arg(long)]
     resident_tables: bool,
+    /// Memory of each thread's cache of vectors, if the path has a DHE; 0 is none.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    cache: usize,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -104,7 +107,7 @@ impl Bench {
         };
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);
-        let backend = registry::open(self.path.backend()).or_bad_input()?;
+        let backend = registry::open_with_cache(self.path.backend(), self.cache).or_bad_input()?;
         let measured = measure(&program, &*backend, &batches, self.threads, self.seconds)?;
         let report = Report {
             path: self.path.to_string(),
@@ -116,6 +119,7 @@ impl Bench {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        check_cache(self.cache)?;
         anyhow::ensure!((1..=MAX_BATCH).contains(&self.batch), "--batch must be 1 to {MAX_BATCH}");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         anyhow::ensure!(
@@ -165,7 +169,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "{path}, batch {batch}, {threads} thread{}, {} runs\n{}\n{:.1} G operations/s: {peak}\n\
-         one core reads {:.1} GB/s from memory; the path takes {}",
+         one core reads {:.1} GB/s from memory; the path takes {}{}",
         if *threads == 1 { "" } else { "s" },
         measured.runs,
         output::table(
@@ -180,5 +184,8 @@ fn text(report: &Report) -> String {
         measured.gflops,
         measured.read_gbytes_per_second,
         output::bytes(measured.bytes as u64),
+        measured.cache_hit_rate.map_or(String::new(), |rate| {
+            format!("\nits cache held {:.1} % of the distinct ids asked for", 100.0 * rate)
+        }),
     )
 }

@@ -64,6 +64,8 @@ pub struct Serving {
     pub max_batch: Option<u32>,
     /// How long a batch that is not full waits for more while a worker is idle.
     pub linger: Duration,
+    /// Bytes of each worker's cache for each path that computes vectors per id; 0 is none.
+    pub cache_bytes: usize,
 }
 
 /// What may wait. Whatever exceeds a limit is refused as overload.

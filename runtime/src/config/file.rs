@@ -96,6 +96,8 @@ pub struct ServingFile {
     pub max_batch: Option<u32>,
     /// Wait for a fuller batch.
     pub linger_us: Option<u64>,
+    /// Bytes of a worker's cache for a path.
+    pub cache_bytes: Option<usize>,
 }
 
 /// `[queue]`: what may wait.

@@ -25,7 +25,7 @@ use mprec_representations::{Bundle, BundleWriter, LayerFormat, Precision, RowFor
 use mprec_router::{PolicyName, Profiles};
 use mprec_runtime::{
     load::{LoadOptions, LoadReport, StoredRows},
-    paths::bring_up,
+    paths::{Memory, bring_up},
     profiler::ProfileFile,
 };
 use serde::Serialize;
@@ -299,7 +299,7 @@ impl Demo {
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
         let paths = profile::default_paths(bundle)?;
-        let resident = bring_up(bundle, &paths, &BTreeMap::new(), None)?;
+        let resident = bring_up(bundle, &paths, &BTreeMap::new(), &Memory::default())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);
