@@ -208,9 +208,10 @@ fn quality(
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use mprec_backends::CacheStatistics;
     use mprec_representations::{
-        BatchShape, BundleWriter, DlrmSpec, Interaction, Quality, RepresentationSpec, Schema,
-        SparseFeature, Tensor, Weights,
+        Activation, BatchShape, BundleWriter, DheSpec, DlrmSpec, Interaction, Quality,
+        RepresentationSpec, Schema, SparseFeature, Tensor, Transform, Weights, weights::DType,
     };
     use mprec_router::{PolicyName, Profiles};
 
@@ -218,6 +219,7 @@ mod tests {
     use crate::{
         config::ConfigFile,
         engine::{Engine, EngineOptions},
+        metrics::Metrics,
         service::{Model, ScoreRequest, Service},
     };
 
@@ -241,13 +243,23 @@ mod tests {
         }
     }
 
-    /// `table` and `hash` with measured and declared quality, `plain` without, `ensemble` of two.
+    /// `table` and `hash` with measured and declared quality, `plain` without, `ensemble` of two, and
+    /// `computed`, a DHE.
     fn bundle(folder: &std::path::Path) -> Bundle {
         let schema = schema();
         let mut writer = BundleWriter::create(folder, "m", "3", schema.clone(), None).unwrap();
         let table = RepresentationSpec::Table { dim: 4 };
         let hash = RepresentationSpec::Hash { dim: 4, rows: 5 };
+        let computed = RepresentationSpec::Dhe(DheSpec {
+            hashes: 8,
+            transform: Transform::Uniform,
+            hidden: vec![8],
+            dim: 4,
+            activation: Activation::None,
+            normalised: false,
+        });
         for (name, representation, quality) in [
+            ("computed", &computed, Some(quality(BundleQuality::Measured))),
             ("table", &table, Some(quality(BundleQuality::Measured))),
             ("hash", &hash, Some(quality(BundleQuality::Declared))),
             ("plain", &table, None),
@@ -259,6 +271,12 @@ mod tests {
                 let count: usize = tensor.shape.iter().product();
                 let value = |at: usize| (((at + seed) * 7_919) % 101) as f32 / 101.0 - 0.5;
                 let values: Vec<f32> = (0..count).map(value).collect();
+                if tensor.dtype == DType::I64 {
+                    let hash = |at: usize| [at as i64 + 3, 5, 1_000_003, 1_000_000];
+                    let values = (0..count / 4).flat_map(hash).collect();
+                    weights.insert(tensor.name, Tensor::<i64>::new(&tensor.shape, values));
+                    continue;
+                }
                 weights.insert(tensor.name, Tensor::new(&tensor.shape, values));
             }
             writer.add(name, &spec, &weights, quality).unwrap();
@@ -326,9 +344,10 @@ mod tests {
         );
         let config = file.unwrap().check().unwrap();
         let shape = BatchShape::new(&schema());
-        for name in ["table@cpu", "hash@cpu", "table@reference"] {
-            let resident =
-                bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Memory::default()).unwrap();
+        let hot = vec![HotId { feature: 0, id: 3, count: 9 }];
+        let memory = Memory { cache_bytes: 64 << 10, hot, resident_tables: true };
+        for name in ["table@cpu", "hash@cpu", "table@reference", "computed@cpu"] {
+            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &memory).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();
@@ -379,6 +398,17 @@ mod tests {
                     // The backend may add in another order than the interpreter.
                     assert!((score - expected).abs() < 1e-5, "{name}: {score} {expected}");
                 }
+            }
+            let cache = engine.stats().paths[0].cache;
+            if name == "computed@cpu" {
+                // Each of the two workers had one of the fourteen ids from the start.
+                assert!(cache.hits > 0 && (1..=26).contains(&cache.misses), "{cache:?}");
+                assert!((100_000..=131_200).contains(&cache.bytes), "{cache:?}");
+                let page = Metrics::new("0", &[name], &[]).render(&engine);
+                let hits = format!("mprec_cache_hits_total{{path=\"{name}\"}} {}\n", cache.hits);
+                assert!(page.contains(&hits), "{hits} in\n{page}");
+            } else {
+                assert_eq!(cache, CacheStatistics::default());
             }
         }
     }

@@ -15,8 +15,9 @@ pub(super) const WAYS: usize = 8;
 const ROWS: usize = 3;
 /// Counters in a row of the sketch.
 const COLUMNS: usize = 16;
-/// Lookups of a set after which its counters are halved.
-const PERIOD: u8 = 160;
+/// Lookups of a set after which its counters are halved: thirty for each place. Ten, as W-TinyLFU has it, held up
+/// to three in a hundred ids less on real accesses, and more than thirty hardly more.
+const PERIOD: u8 = 240;
 /// The key of a free place: no id, because keys are below the sum of all cardinalities.
 const FREE: u64 = u64::MAX;
 
