@@ -60,6 +60,8 @@ def tensors(model, precision):
         a, b = model.hashes[feature]
         whole(f"dhe_l.hash_params.{feature}", np.stack([a, b, np.full(HASHES, PRIME), np.full(HASHES, RANGE)], 1))
         layers(f"dhe_l.dhe_mlps.{feature}", model.decoders[feature])
+    # Wide values first: every tensor is then aligned.
+    out.sort(key=lambda tensor: -SIZES[tensor[1]])
     convert, dtype, extra = {"f32": (lambda rows: rows, "F32", 0), "bf16": (bf16, "BF16", 0),
                              "int8": (int8_rows, "U8", 4)}[precision]
     for feature, rows in enumerate(shape.cardinalities if shape.table else ()):

@@ -43,7 +43,8 @@ class Kind:
         self.expected = self.mprec.scores(name, *self.compared)
         dense, sparse = self.compared
         moved = np.abs(self.mprec.scores(name, dense, np.roll(sparse, 1, axis=0)) - self.expected).max()
-        if not moved > TOLERANCE["int8"]:
+        note(f"{name}: other ids move scores by up to {moved:.2f}")
+        if not moved > 3 * TOLERANCE["int8"]:
             raise SystemExit(f"{name}: other ids move the scores by {moved:.1e} only: the comparison could not fail")
         for precision in precisions:
             self.compare(f"mprec {precision}", precision, self.mprec.scores(self.variant(precision), *self.compared))
