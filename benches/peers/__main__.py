@@ -21,6 +21,7 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -141,15 +142,21 @@ def main():
                 kind.two_threads([name for name in names if name != "torch-eager"], cpus, probe)
             records += kind.records
             agreement[model] = kind.agreement
-            subprocess.run(["rm", "-r", str(scratch / model)], check=True)
+            save(options, about, records, agreement)
+            shutil.rmtree(scratch / model)
     print(report.terminal(records))
+
+
+def save(options, about, records, agreement):
+    """Written after every model: a run that ends early keeps what it has."""
+    import report
     if options.markdown:
         options.markdown.write_text(report.markdown(records))
     if options.json:
         options.json.write_text(json.dumps({
             "command": shlex.join(["benches/peers.sh", *sys.argv[1:]]), "commit": output_of("git", "rev-parse", "HEAD"),
             "uncommitted": output_of("git", "status", "--porcelain", "--untracked-files=no"),
-            "mprec": subprocess.run([options.mprec, "--version"], capture_output=True, text=True).stdout.strip(),
+            "mprec": output_of(options.mprec, "--version"),
             "machine": about, "load_after": os.getloadavg(), "tables": "large pages" if options.resident else "mapped by mprec",
             "largest_difference_of_scores": agreement, "ratios": report.ratios(records), "scaling": report.scaling(records), "runs": records,
         }, indent=1) + "\n")

@@ -156,7 +156,9 @@ def build_openvino(precision, model, threads):
         if shape.table:
             request.set_tensor("ids", inputs[1])
         if shape.decoder:
-            request.set_tensor("codes", openvino.Tensor(codes(inputs[3]), shared_memory=True))
+            # The tensor does not own it: the name keeps it until the answer is there.
+            own = codes(inputs[3])
+            request.set_tensor("codes", openvino.Tensor(own, shared_memory=True))
         request.infer()
         return request
 
