@@ -10,7 +10,8 @@ in turn, round after round. mprec runs from a bundle on `cpu`, in f32, int8, and
 
 Models: table (Criteo Kaggle, 13-512-256-64-16, 26 tables of dim 16, 512-256-1) at every batch; dhe (1024-512-256-16),
 dhe-small (1024-128-16) and hybrid (a table beside dhe) at batch 128; terabyte (dim 64, 512-512-256-1, 12.6 GB) on request.
-Scores may be 1e-5 apart in f32 and 5e-2 in reduced precision (they are probabilities); anything more ends the run.
+Scores, which are probabilities, may be 1e-5 apart in f32, and in reduced precision a third of the furthest that other ids
+move a score; anything more ends the run.
 Two-thread cells run between two checks that both CPUs are whole cores, and again if they were not.
 """
 import argparse
@@ -150,6 +151,8 @@ def main():
 def save(options, about, records, agreement):
     """Written after every model: a run that ends early keeps what it has."""
     import report
+    for path in filter(None, (options.json, options.markdown)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if options.markdown:
         options.markdown.write_text(report.markdown(records))
     if options.json:

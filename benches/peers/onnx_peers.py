@@ -4,6 +4,7 @@ The tables are inputs of the graph, bound once without a copy. ONNX Runtime hash
 computes 64-bit integers and doubles in 32 bits, so NumPy hashes for it, inside the timed call.
 """
 import io
+import logging
 
 import numpy as np
 
@@ -90,6 +91,8 @@ def build_onnxruntime(precision, model, threads, scratch):
     content = dlrm(model, gemm=precision != "int8").SerializeToString()
     if precision == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic
+        # It recommends a pre-processing step that infers shapes, which a graph written directly does not need.
+        logging.getLogger().setLevel(logging.ERROR)
         path = scratch / "model.onnx"
         path.write_bytes(content)
         # One scale per output where the operator can: a batched product takes one per matrix.
