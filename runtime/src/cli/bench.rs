@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use mprec_backends::{Path, registry};
+use mprec_backends::{BackendError, Path, registry};
 use mprec_representations::{
     Bundle, LayerFormat, Precision, Program, ResidentRows, RowFormat, Schema,
 };
-use mprec_runtime::bench::{self, Arch, Distribution, VARIANTS, batches, measure};
+use mprec_runtime::bench::{self, Arch, BenchError, Distribution, VARIANTS, batches, measure};
 use serde::Serialize;
 
 use super::{Failure, InputError as _, Output, Run, inputs::check_cache, output};
@@ -108,7 +108,11 @@ impl Bench {
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);
         let backend = registry::open_with_cache(self.path.backend(), self.cache).or_bad_input()?;
-        let measured = measure(&program, &*backend, &batches, self.threads, self.seconds)?;
+        let measured = measure(&program, &*backend, &batches, self.threads, self.seconds);
+        let measured = measured.map_err(|error| match error {
+            BenchError::Backend(BackendError::CacheTooSmall { .. }) => Failure::input(error),
+            other => other.into(),
+        })?;
         let report = Report {
             path: self.path.to_string(),
             batch: self.batch,
