@@ -32,7 +32,8 @@ if [ -z "$python" ]; then
     if [ ! -e "$environment/complete" ]; then
         echo "making $environment: about 2.5 GB to download (--python PATH takes an existing one)" >&2
         python3 -m venv "$environment"
-        "$python" -m pip install --quiet torch onnx onnxruntime openvino safetensors numpy
+        # Newer ones may lack TorchScript, which is deprecated.
+        "$python" -m pip install --quiet 'torch<2.16' 'onnx<2' 'onnxruntime<2' 'openvino<2027' 'safetensors<1' 'numpy<3'
         touch "$environment/complete"
     fi
 fi

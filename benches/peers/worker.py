@@ -8,6 +8,7 @@ import pathlib
 import tempfile
 import time
 import traceback
+import warnings
 
 FORK = multiprocessing.get_context("fork")
 TURN_LIMIT = 1800
@@ -59,6 +60,8 @@ def serve(pipe, build, model, batches, cpus, scratch):
         os.environ[name] = str(len(cpus))
     os.environ.update(TORCHINDUCTOR_CACHE_DIR=str(scratch / "inductor"), TORCHINDUCTOR_COMPILE_THREADS="1")
     os.sched_setaffinity(0, cpus)
+    # TorchScript and its quantiser say at every call that they are deprecated.
+    warnings.filterwarnings("ignore")
     try:
         with tempfile.TemporaryDirectory(dir=scratch) as own:
             orders(pipe, *build(model, len(cpus), pathlib.Path(own)), batches)
