@@ -23,6 +23,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,8 @@ def save(options, about, records, agreement):
 
 if __name__ == "__main__":
     from worker import ContenderError
+    # So that the scratch folder, gigabytes of tables, goes too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except ContenderError as error:
