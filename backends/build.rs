@@ -11,25 +11,40 @@ const SIZES: [usize; 7] = [12, 8, 6, 4, 3, 2, 1];
 /// Inputs that the loop takes in one turn.
 const TURN: usize = 4;
 
-/// Vector registers for sums; the ones after them hold two vectors of weights and one input.
+/// Vector registers for sums.
 const SUMS: usize = 24;
+// After them, two of weights.
+const INPUT: usize = SUMS + 2;
+/// The first of two for widened weights.
+const EVEN: usize = INPUT + 1;
+const MASK: usize = EVEN + 2;
 
-/// How floats, or bytes, are broadcast, multiplied and added up.
+/// How floats, halves or bytes are broadcast, multiplied and added up.
 struct Kind {
     name: &'static str,
     broadcast: &'static str,
     product: &'static str,
     add: &'static str,
     features: &'static str,
+    /// Weights are pairs of upper halves of floats, and the inputs that they meet are pairs of whole floats.
+    widens: bool,
 }
 
-const KINDS: [Kind; 2] = [
+impl Kind {
+    /// Bytes of an input.
+    fn bytes(&self) -> usize {
+        if self.widens { 8 } else { 4 }
+    }
+}
+
+const KINDS: [Kind; 4] = [
     Kind {
         name: "f32",
         broadcast: "vbroadcastss",
         product: "vfmadd231ps",
         add: "vaddps",
         features: "avx512f",
+        widens: false,
     },
     Kind {
         name: "int8",
@@ -37,6 +52,23 @@ const KINDS: [Kind; 2] = [
         product: "vpdpbusd",
         add: "vpaddd",
         features: "avx512f,avx512vnni",
+        widens: false,
+    },
+    Kind {
+        name: "bf16",
+        broadcast: "vpbroadcastd",
+        product: "vdpbf16ps",
+        add: "vaddps",
+        features: "avx512f,avx512bf16",
+        widens: false,
+    },
+    Kind {
+        name: "bf16_widened",
+        broadcast: "vbroadcastss",
+        product: "vfmadd231ps",
+        add: "vaddps",
+        features: "avx512f",
+        widens: true,
     },
 ];
 
@@ -69,6 +101,13 @@ impl Loop<'_> {
             let offset = 64 * (at * vectors + vector);
             lines.push(format!("vmovups zmm{}, [{{w}} + {offset}]", SUMS + vector));
         }
+        if kind.widens {
+            // The even inputs' weights are in the lower halves; the odd ones' are floats once those are cleared.
+            for vector in 0..*vectors {
+                lines.push(format!("vpslld zmm{}, zmm{}, 16", EVEN + vector, SUMS + vector));
+                lines.push(format!("vpandd zmm{0}, zmm{0}, zmm{MASK}", SUMS + vector));
+            }
+        }
         for row in 0..*rows {
             // Four pointers and one stride reach twelve rows.
             let base = format!("{{p{}}}", row / 3 * 3);
@@ -77,10 +116,23 @@ impl Loop<'_> {
                 1 => format!("{base} + {{s}}"),
                 _ => format!("{base} + 2 * {{s}}"),
             };
-            lines.push(format!("{} zmm26, dword ptr [{address} + {}]", kind.broadcast, 4 * at));
-            for vector in 0..*vectors {
-                let sum = self.sum(at % self.splits(), row, vector);
-                lines.push(format!("{} zmm{sum}, zmm26, zmm{}", kind.product, SUMS + vector));
+            let parts: &[(usize, usize)] =
+                if kind.widens { &[(0, EVEN), (1, SUMS)] } else { &[(0, SUMS)] };
+            for &(part, weights) in parts {
+                let offset = kind.bytes() * at + 4 * part;
+                lines.push(format!(
+                    "{} zmm{INPUT}, dword ptr [{address} + {offset}]",
+                    kind.broadcast
+                ));
+                for vector in 0..*vectors {
+                    let split = (at * parts.len() + part) % self.splits();
+                    let sum = self.sum(split, row, vector);
+                    lines.push(format!(
+                        "{} zmm{sum}, zmm{INPUT}, zmm{}",
+                        kind.product,
+                        weights + vector
+                    ));
+                }
             }
         }
         lines
@@ -88,8 +140,10 @@ impl Loop<'_> {
 
     /// Moves all pointers on by some inputs.
     fn advance(&self, inputs: usize) -> Vec<String> {
-        let mut lines: Vec<String> =
-            [0, 3, 6, 9].iter().map(|row| format!("add {{p{row}}}, {}", 4 * inputs)).collect();
+        let mut lines: Vec<String> = [0, 3, 6, 9]
+            .iter()
+            .map(|row| format!("add {{p{row}}}, {}", self.kind.bytes() * inputs))
+            .collect();
         lines.push(format!("add {{w}}, {}", 64 * self.vectors * inputs));
         lines
     }
@@ -100,6 +154,10 @@ impl Loop<'_> {
         let mut lines = line("/* {s} */");
         let used = self.splits() * self.rows * self.vectors;
         lines.extend((0..used).map(|sum| format!("vpxord zmm{sum}, zmm{sum}, zmm{sum}")));
+        if self.kind.widens {
+            lines.push("mov {n:e}, 0xffff0000".to_owned());
+            lines.push(format!("vpbroadcastd zmm{MASK}, {{n:e}}"));
+        }
         lines.extend(["mov {n}, {inputs}", "shr {n}, 2", "jz 3f", "2:"].map(String::from));
         lines.extend((0..TURN).flat_map(|at| self.input(at)));
         lines.extend(self.advance(TURN));
@@ -155,7 +213,7 @@ impl Loop<'_> {
             "s = in(reg) stride, w = inout(reg) weights => _, inputs = inout(reg) inputs => _,"
         )?;
         writeln!(code, "n = out(reg) _, to = in(reg) &raw mut *sums,")?;
-        for register in 0..=SUMS + 2 {
+        for register in 0..=MASK {
             writeln!(code, "out(\"zmm{register}\") _,")?;
         }
         writeln!(code, "options(nostack)); }} }}")?;

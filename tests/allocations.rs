@@ -7,7 +7,7 @@ use std::{
 
 use mprec_backends::{Backend, CpuBackend, Level};
 use mprec_representations::LayerFormat;
-use mprec_tests::suite::Tape;
+use mprec_tests::suite::{Tape, cache_budgets};
 
 struct Counting;
 
@@ -35,6 +35,7 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn a_run_allocates_nothing() {
+    let mut consulted = false;
     for seed in 0..40_u32 {
         let choices: Vec<u32> = (0..80).map(|at| (at * 31 + 7) ^ (seed * 13 + at / 3)).collect();
         let mut tape = Tape::new(&choices);
@@ -47,14 +48,21 @@ fn a_run_allocates_nothing() {
                 // The `gemm` crate takes memory for itself.
                 continue;
             }
-            let mut executable = CpuBackend::with_level(level).unwrap().prepare(&program).unwrap();
-            for batch in &batches {
-                let mut scores = vec![0.0; batch.samples()];
-                let before = ALLOCATIONS.get();
-                executable.run(batch, &mut scores).unwrap();
-                assert_eq!(ALLOCATIONS.get(), before, "{level}, {} samples", batch.samples());
+            for cache in [[0, 0], cache_budgets(&program)].concat() {
+                let backend = CpuBackend::with_level(level).unwrap().with_cache(cache);
+                let mut executable = backend.prepare(&program).unwrap();
+                for batch in &batches {
+                    let mut scores = vec![0.0; batch.samples()];
+                    let before = ALLOCATIONS.get();
+                    executable.run(batch, &mut scores).unwrap();
+                    let counted = executable.cache();
+                    let samples = batch.samples();
+                    assert_eq!(ALLOCATIONS.get(), before, "{level}, {samples}, cache {cache}");
+                    consulted |= counted.is_some_and(|cache| cache.hits > 0);
+                }
             }
         }
     }
     assert!(ALLOCATIONS.get() > 0, "nothing was counted");
+    assert!(consulted, "no cache was of use");
 }

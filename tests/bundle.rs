@@ -239,6 +239,8 @@ fn quantised_variants_survive_the_disk_and_score_nearly_the_same() {
         let full = Dlrm::load(&schema, spec, &weights).unwrap().lower().unwrap();
         let full = full.interpret(&batch).unwrap();
         for (rows, layers) in [
+            (RowFormat::F16, LayerFormat::F32),
+            (RowFormat::BF16, LayerFormat::BF16),
             (RowFormat::Int8, LayerFormat::F32),
             (RowFormat::Int4, LayerFormat::F32),
             (RowFormat::F32, LayerFormat::Int8),

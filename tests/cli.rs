@@ -151,8 +151,30 @@ fn rows_of_any_schema_become_a_served_model() {
     let difference = rows["logloss"].as_f64().unwrap() - logloss;
     assert!(difference.abs() < 1e-6, "rows are what the DHE computes: {difference}");
 
-    let profile =
-        ["profile", "model", "--data", "data", "--out", "profiles.json", "--seconds", "1"];
+    let mut bench = vec!["bench", "--bundle", "model", "--path", "dhe@cpu", "--seconds", "0.05"];
+    assert!(json(folder, &bench)["cache_hit_rate"].is_null());
+    bench.extend(["--cache", "65536"]);
+    let hit_rate = json(folder, &bench)["cache_hit_rate"].as_f64().unwrap();
+    assert!(hit_rate > 0.1 && hit_rate <= 1.0, "{hit_rate}");
+    *bench.last_mut().unwrap() = "100";
+    assert_eq!(
+        mprec(folder, &bench).status.code(),
+        Some(2),
+        "a cache that holds nothing is refused"
+    );
+
+    let profile = [
+        "profile",
+        "model",
+        "--data",
+        "data",
+        "--out",
+        "profiles.json",
+        "--seconds",
+        "1",
+        "--cache",
+        "65536",
+    ];
     let profiled = json(folder, &profile);
     assert_eq!(profiled["paths"].as_array().unwrap().len(), 5);
 
@@ -181,7 +203,19 @@ fn rows_of_any_schema_become_a_served_model() {
         "2",
     ];
     let simulated = json(folder, &simulate);
-    let (_server, url) = serve(folder, &["--profiles", "profiles.json", "--policy", "multi-path"]);
+    let (_server, url) = serve(
+        folder,
+        &[
+            "--profiles",
+            "profiles.json",
+            "--policy",
+            "multi-path",
+            "--data",
+            "data",
+            "--cache",
+            "65536",
+        ],
+    );
     let load = [
         "load",
         "--url",

@@ -4,7 +4,11 @@ use std::fmt;
 
 use mprec_representations::{Batch, Program};
 
-use crate::{error::BackendError, path::BackendKind};
+use crate::{
+    cache::{CacheStatistics, HotId},
+    error::BackendError,
+    path::BackendKind,
+};
 
 /// A device that can be taught programs.
 ///
@@ -44,7 +48,8 @@ pub trait Executable: fmt::Debug + Send {
     /// unspecified, and the path is unhealthy until it is prepared anew.
     fn run(&mut self, batch: &Batch, scores: &mut [f32]) -> Result<(), BackendError>;
 
-    /// The same program for another worker thread: parameters are shared, scratch memory is not.
+    /// The same program for another worker thread: parameters are shared, scratch memory is not. A cache
+    /// is copied with what it holds.
     ///
     /// # Errors
     ///
@@ -55,6 +60,18 @@ pub trait Executable: fmt::Debug + Send {
     /// many executables share them, and its own scratch memory. A mapped table counts as if it
     /// were all in memory, which it is once every row has been asked for.
     fn bytes(&self) -> usize;
+
+    /// What its cache did so far, if it has one. Costs nothing to ask.
+    fn cache(&self) -> Option<CacheStatistics> {
+        None
+    }
+
+    /// Computes the vectors of `hot`, those first that come first, and holds them while there is room.
+    /// Tells how many it holds of them. To be called before the first run; ids that are not the program's, or that no
+    /// cache serves, are passed over.
+    fn remember(&mut self, _hot: &[HotId]) -> usize {
+        0
+    }
 }
 
 /// What every `run` checks first.

@@ -50,6 +50,17 @@ pub enum BackendError {
         bytes: usize,
     },
 
+    /// The byte budget holds no cache worth having.
+    #[error(
+        "a cache of {bytes} bytes is too small for this program's vectors; give it {least} or none"
+    )]
+    CacheTooSmall {
+        /// The budget.
+        bytes: usize,
+        /// The smallest that does.
+        least: usize,
+    },
+
     /// The batch is not one of the program's.
     #[error(transparent)]
     Program(#[from] ProgramError),

@@ -28,6 +28,7 @@
 //! ```
 
 mod backend;
+mod cache;
 pub mod cpu;
 mod error;
 pub mod onnx;
@@ -37,6 +38,7 @@ pub mod registry;
 pub mod skeleton;
 
 pub use backend::{Backend, Executable};
+pub use cache::{CacheStatistics, HotId};
 pub use cpu::{CpuBackend, Level};
 pub use error::BackendError;
 pub use path::{BackendKind, MAX_VARIANT, ParseBackendError, ParsePathError, Path, TorchDevice};

@@ -43,9 +43,22 @@ pub fn all() -> Vec<Availability> {
 /// [`BackendError::NotCompiled`] if this build lacks it, [`BackendError::Unavailable`] if this machine lacks what it
 /// needs. Never another backend in its place.
 pub fn open(backend: BackendKind) -> Result<Box<dyn Backend>, BackendError> {
+    open_with_cache(backend, 0)
+}
+
+/// The backend of this kind, with `bytes` for a cache in every executable whose program has vectors worth
+/// caching, where the backend has one; 0 is none.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_with_cache(
+    backend: BackendKind,
+    bytes: usize,
+) -> Result<Box<dyn Backend>, BackendError> {
     match backend {
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
-        BackendKind::Cpu => Ok(Box::new(CpuBackend::new())),
+        BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
         BackendKind::Onnx => Ok(onnx::open()?.0),
         BackendKind::Torch(_) | BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
     }

@@ -168,16 +168,7 @@ impl BatchShape {
 
     /// A batch of no samples, to be filled by [`Batch::merge`].
     pub fn empty(&self) -> Batch {
-        Batch {
-            samples: 0,
-            dense_width: self.dense_width,
-            dense: Vec::new(),
-            bounds: Arc::clone(&self.bounds),
-            ids: Vec::new(),
-            offsets: None,
-            weights: None,
-            unknown: 0,
-        }
+        Batch::empty(self.dense_width, Arc::clone(&self.bounds))
     }
 
     fn samples_of(&self, values: usize) -> Result<usize, BatchError> {
@@ -203,6 +194,20 @@ impl BatchShape {
 }
 
 impl Batch {
+    /// A batch of no samples, with so many dense values and ids below these bounds.
+    pub fn empty(dense_width: usize, bounds: Arc<[u64]>) -> Self {
+        Self {
+            samples: 0,
+            dense_width,
+            dense: Vec::new(),
+            bounds,
+            ids: Vec::new(),
+            offsets: None,
+            weights: None,
+            unknown: 0,
+        }
+    }
+
     /// Number of samples.
     pub fn samples(&self) -> usize {
         self.samples

@@ -1,5 +1,7 @@
 //! The weights of a layer, in the format in which they are stored.
 
+use half::bf16;
+
 use crate::{quant::Int8Weights, tensor::Tensor};
 
 /// Weights `[out, in]` of a layer. Cloning shares them.
@@ -8,6 +10,9 @@ use crate::{quant::Int8Weights, tensor::Tensor};
 pub enum LayerWeights {
     /// 32-bit floats.
     F32(Tensor<f32>),
+    /// The upper halves of 32-bit floats, for inputs that are rounded to as many bits. Products and sums are
+    /// those of 32-bit floats, in any order.
+    BF16(Tensor<bf16>),
     /// 8-bit codes, for inputs that are quantised to 8 bits as well.
     Int8(Int8Weights),
 }
@@ -17,6 +22,7 @@ impl LayerWeights {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::F32(weight) => weight.shape(),
+            Self::BF16(weight) => weight.shape(),
             Self::Int8(weight) => weight.codes().shape(),
         }
     }
@@ -35,6 +41,7 @@ impl LayerWeights {
     pub fn bytes(&self) -> usize {
         match self {
             Self::F32(weight) => weight.bytes(),
+            Self::BF16(weight) => weight.bytes(),
             Self::Int8(weight) => weight.bytes(),
         }
     }
@@ -52,6 +59,14 @@ impl LayerWeights {
                     *out = product + bias[at];
                 }
             }
+            Self::BF16(weight) => {
+                for (at, out) in out.iter_mut().enumerate() {
+                    let pairs = input.iter().zip(weight.row(at));
+                    let product: f32 =
+                        pairs.map(|(&x, w)| bf16::from_f32(x).to_f32() * w.to_f32()).sum();
+                    *out = product + bias[at];
+                }
+            }
             Self::Int8(weight) => weight.apply(input, bias, out),
         }
     }
@@ -60,6 +75,12 @@ impl LayerWeights {
 impl From<Tensor<f32>> for LayerWeights {
     fn from(weight: Tensor<f32>) -> Self {
         Self::F32(weight)
+    }
+}
+
+impl From<Tensor<bf16>> for LayerWeights {
+    fn from(weight: Tensor<bf16>) -> Self {
+        Self::BF16(weight)
     }
 }
 

@@ -44,6 +44,7 @@ pub mod op;
 pub mod program;
 pub mod quant;
 mod representation;
+mod resident;
 mod rows;
 pub mod schema;
 mod table;
@@ -66,6 +67,7 @@ pub use op::{
 pub use program::{Program, ProgramBuilder};
 pub use quant::{FusedRows, Int8Weights, LayerFormat, Precision, RowFormat, quantize};
 pub use representation::{Cost, Representation, RepresentationSpec, Vectors};
+pub use resident::ResidentRows;
 pub use rows::Rows;
 pub use schema::{OutOfVocabulary, Schema, SparseFeature};
 pub use table::Table;

@@ -43,6 +43,11 @@ impl Program {
         &self.bounds
     }
 
+    /// The operations, for a change of where parameters lie and nothing else.
+    pub(crate) fn ops_mut(&mut self) -> &mut [Op] {
+        &mut self.ops
+    }
+
     /// Shapes of all slots. Slot 0 holds the batch's dense values.
     pub fn slots(&self) -> &[SlotShape] {
         &self.slots

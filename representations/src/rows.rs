@@ -1,6 +1,11 @@
 //! The rows of an embedding table, in the format in which they are stored.
 
-use crate::{quant::FusedRows, tensor::Tensor};
+use half::{bf16, f16};
+
+use crate::{
+    quant::FusedRows,
+    tensor::{Element, Tensor},
+};
 
 /// An embedding table: rows of one width. Cloning shares the rows.
 ///
@@ -10,6 +15,10 @@ use crate::{quant::FusedRows, tensor::Tensor};
 pub enum Rows {
     /// 32-bit floats, `[rows, dim]`.
     F32(Tensor<f32>),
+    /// 16-bit floats of IEEE 754, `[rows, dim]`.
+    F16(Tensor<f16>),
+    /// The upper halves of 32-bit floats, `[rows, dim]`.
+    BF16(Tensor<bf16>),
     /// Codes of few bits, with scale and bias per row.
     Fused(FusedRows),
 }
@@ -19,6 +28,8 @@ impl Rows {
     pub fn len(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.rows(),
+            Self::F16(tensor) => tensor.rows(),
+            Self::BF16(tensor) => tensor.rows(),
             Self::Fused(rows) => rows.len(),
         }
     }
@@ -32,6 +43,8 @@ impl Rows {
     pub fn dim(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.width(),
+            Self::F16(tensor) => tensor.width(),
+            Self::BF16(tensor) => tensor.width(),
             Self::Fused(rows) => rows.dim(),
         }
     }
@@ -40,6 +53,8 @@ impl Rows {
     pub fn bytes(&self) -> usize {
         match self {
             Self::F32(tensor) => tensor.bytes(),
+            Self::F16(tensor) => tensor.bytes(),
+            Self::BF16(tensor) => tensor.bytes(),
             Self::Fused(rows) => rows.bytes().bytes(),
         }
     }
@@ -51,13 +66,9 @@ impl Rows {
     /// If there is no such row, or `sum` is not of width [`Rows::dim`].
     pub fn add_to(&self, at: usize, weight: f32, sum: &mut [f32]) {
         match self {
-            Self::F32(tensor) => {
-                let row = tensor.row(at);
-                assert_eq!(sum.len(), row.len(), "width of the sum");
-                for (sum, value) in sum.iter_mut().zip(row) {
-                    *sum += weight * value;
-                }
-            }
+            Self::F32(tensor) => add(tensor, at, weight, sum, |value| value),
+            Self::F16(tensor) => add(tensor, at, weight, sum, f16::to_f32),
+            Self::BF16(tensor) => add(tensor, at, weight, sum, bf16::to_f32),
             Self::Fused(rows) => {
                 assert_eq!(sum.len(), rows.dim(), "width of the sum");
                 for (column, sum) in sum.iter_mut().enumerate() {
@@ -65,5 +76,19 @@ impl Rows {
                 }
             }
         }
+    }
+}
+
+fn add<E: Element>(
+    table: &Tensor<E>,
+    at: usize,
+    weight: f32,
+    sum: &mut [f32],
+    widen: impl Fn(E) -> f32,
+) {
+    let row = table.row(at);
+    assert_eq!(sum.len(), row.len(), "width of the sum");
+    for (sum, &value) in sum.iter_mut().zip(row) {
+        *sum += weight * widen(value);
     }
 }

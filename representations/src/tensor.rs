@@ -1,8 +1,9 @@
 //! Parameters: a shape, and elements that are either owned or lie in a mapped file.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
-use memmap2::Mmap;
+use half::{bf16, f16};
+use memmap2::{Mmap, MmapMut};
 use safetensors::Dtype;
 
 /// Types that parameters are made of.
@@ -13,6 +14,14 @@ pub trait Element: bytemuck::Pod + fmt::Debug + PartialEq + Send + Sync + 'stati
 
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Element for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::BF16;
 }
 
 impl Element for i64 {
@@ -37,7 +46,16 @@ pub struct Tensor<E: Element> {
 #[derive(Clone)]
 enum Storage<E> {
     Owned(Arc<[E]>),
-    Mapped { file: Arc<Mmap>, start: usize, end: usize },
+    Mapped {
+        file: Arc<Mmap>,
+        start: usize,
+        end: usize,
+    },
+    /// Memory of whole pages.
+    Resident {
+        pages: Arc<Mmap>,
+        bytes: usize,
+    },
 }
 
 impl<E: Element> Tensor<E> {
@@ -70,6 +88,7 @@ impl<E: Element> Tensor<E> {
         match &self.storage {
             Storage::Owned(elements) => elements,
             Storage::Mapped { file, start, end } => bytemuck::cast_slice(&file[*start..*end]),
+            Storage::Resident { pages, bytes } => bytemuck::cast_slice(&pages[..*bytes]),
         }
     }
 
@@ -95,6 +114,29 @@ impl<E: Element> Tensor<E> {
     pub fn row(&self, at: usize) -> &[E] {
         let width = self.width();
         &self.as_slice()[at * width..][..width]
+    }
+
+    /// The same shape with every element converted.
+    pub fn map<F: Element>(&self, convert: impl Fn(E) -> F) -> Tensor<F> {
+        Tensor::new(&self.shape, self.as_slice().iter().copied().map(convert).collect())
+    }
+
+    /// A copy in whole pages of memory of its own: large ones, where the system grants them.
+    ///
+    /// # Errors
+    ///
+    /// When the memory cannot be had.
+    pub fn resident(&self) -> io::Result<Self> {
+        let content: &[u8] = bytemuck::cast_slice(self.as_slice());
+        // There are no mappings of no bytes.
+        let mut pages = MmapMut::map_anon(content.len().max(1))?;
+        // A wish that a system may lack or refuse: the copy is as good without, only slower to read.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        pages[..content.len()].copy_from_slice(content);
+        let pages = Arc::new(pages.make_read_only()?);
+        let storage = Storage::Resident { pages, bytes: content.len() };
+        Ok(Self { shape: self.shape.clone(), storage })
     }
 
     /// Size of the elements.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use half::{bf16, f16};
+
 use crate::{
     error::ProgramError,
     layer::LayerWeights,
@@ -21,6 +23,10 @@ pub struct Weights {
 pub enum AnyTensor {
     /// 32-bit floats.
     F32(Tensor<f32>),
+    /// 16-bit floats of IEEE 754: rows.
+    F16(Tensor<f16>),
+    /// The upper halves of 32-bit floats: rows, weights of layers.
+    BF16(Tensor<bf16>),
     /// 64-bit integers.
     I64(Tensor<i64>),
     /// 8-bit integers: codes of a layer's weights.
@@ -59,6 +65,10 @@ pub enum Role {
 pub enum DType {
     /// 32-bit float.
     F32,
+    /// 16-bit float, IEEE 754.
+    F16,
+    /// 16-bit float, the upper half of a 32-bit one.
+    BF16,
     /// 64-bit signed integer.
     I64,
     /// 8-bit signed integer.
@@ -190,8 +200,13 @@ impl Weights {
     /// When missing, or of a type or shape that no format gives them.
     pub fn rows(&self, spec: &TensorSpec) -> Result<Rows, WeightsError> {
         let (count, dim) = (spec.shape[0], spec.shape[1]);
-        let Some(AnyTensor::U8(bytes)) = self.get(&spec.name) else {
-            return Ok(Rows::F32(self.f32(spec)?));
+        let bytes = match self.get(&spec.name) {
+            Some(AnyTensor::U8(bytes)) => bytes,
+            Some(AnyTensor::F16(_)) => return Ok(Rows::F16(self.typed(&spec.as_type::<f16>())?)),
+            Some(AnyTensor::BF16(_)) => {
+                return Ok(Rows::BF16(self.typed(&spec.as_type::<bf16>())?));
+            }
+            _ => return Ok(Rows::F32(self.f32(spec)?)),
         };
         let bits = [8, 4].into_iter().find(|&bits| {
             bytes.shape() == [count, FusedRows::row_bytes(dim, bits)] && (bits == 8 || dim > 1)
@@ -212,10 +227,14 @@ impl Weights {
     ///
     /// As [`Weights::rows`].
     pub fn layer(&self, spec: &TensorSpec) -> Result<LayerWeights, WeightsError> {
-        if !matches!(self.get(&spec.name), Some(AnyTensor::I8(_))) {
-            return Ok(LayerWeights::F32(self.f32(spec)?));
+        match self.get(&spec.name) {
+            Some(AnyTensor::I8(_)) => {}
+            Some(AnyTensor::BF16(_)) => {
+                return Ok(LayerWeights::BF16(self.typed(&spec.as_type::<bf16>())?));
+            }
+            _ => return Ok(LayerWeights::F32(self.f32(spec)?)),
         }
-        let codes = self.typed(&TensorSpec::new::<i8>(&spec.name, &spec.shape))?;
+        let codes = self.typed(&spec.as_type::<i8>())?;
         let scale = self.f32(&TensorSpec::f32(scale_name(&spec.name), &spec.shape[..1]))?;
         Ok(LayerWeights::Int8(Int8Weights::new(codes, scale)))
     }
@@ -251,6 +270,8 @@ macro_rules! each {
     ($any:expr, $tensor:ident => $do:expr) => {
         match $any {
             AnyTensor::F32($tensor) => $do,
+            AnyTensor::F16($tensor) => $do,
+            AnyTensor::BF16($tensor) => $do,
             AnyTensor::I64($tensor) => $do,
             AnyTensor::I8($tensor) => $do,
             AnyTensor::U8($tensor) => $do,
@@ -263,6 +284,8 @@ impl AnyTensor {
     pub fn dtype(&self) -> DType {
         match self {
             Self::F32(_) => DType::F32,
+            Self::F16(_) => DType::F16,
+            Self::BF16(_) => DType::BF16,
             Self::I64(_) => DType::I64,
             Self::I8(_) => DType::I8,
             Self::U8(_) => DType::U8,
@@ -311,7 +334,7 @@ macro_rules! parameter {
     )*};
 }
 
-parameter!(f32 => F32, i64 => I64, i8 => I8, u8 => U8);
+parameter!(f32 => F32, f16 => F16, bf16 => BF16, i64 => I64, i8 => I8, u8 => U8);
 
 impl TensorSpec {
     /// A tensor of floats.
@@ -336,6 +359,11 @@ impl TensorSpec {
         [Self { role: Role::Layer, ..weight }, Self::f32(format!("{name}.bias"), &[outputs])]
     }
 
+    /// The same tensor with elements of another type.
+    fn as_type<E: Parameter>(&self) -> Self {
+        Self { dtype: <E as Parameter>::DTYPE, ..self.clone() }
+    }
+
     pub(crate) fn missing(&self) -> WeightsError {
         WeightsError::Missing {
             tensor: self.name.clone(),
@@ -348,6 +376,8 @@ impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
             Self::I64 => "I64",
             Self::I8 => "I8",
             Self::U8 => "U8",

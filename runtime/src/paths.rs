@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use mprec_backends::{Backend, BackendError, BackendKind, Executable, Path, TorchDevice, registry};
+use mprec_backends::{
+    Backend, BackendError, BackendKind, Executable, HotId, Path, TorchDevice, registry,
+};
 use mprec_representations::{
-    Program,
+    Program, ResidentRows,
     bundle::{Bundle, BundleError, QualitySource as BundleQuality},
 };
 use mprec_router::{PathProfile, QualitySource, ServiceCurve};
@@ -50,6 +52,17 @@ pub enum PathsError {
         #[source]
         source: BackendError,
     },
+    /// Its tables cannot be copied.
+    #[error(
+        "path `{path}`: no memory for its tables; leave them mapped (`serving.resident_tables = false`)"
+    )]
+    Memory {
+        /// The path.
+        path: Path,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The router has nothing to compare it by.
     #[error(
         "the bundle has no measured quality of `{variant}`; run `mprec eval`, or state `[quality.\"{path}\"]` with its source in the config"
@@ -60,6 +73,17 @@ pub enum PathsError {
         /// Its variant.
         variant: String,
     },
+}
+
+/// What paths may spend beside their parameters to be faster. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Bytes of each executable's cache of vectors that are computed per id, such as a DHE's; 0 is none.
+    pub cache_bytes: usize,
+    /// Vectors that caches hold from the start, those first that come first.
+    pub hot: Vec<HotId>,
+    /// Whether tables are copied to memory of their own, in large pages where the system grants them.
+    pub resident_tables: bool,
 }
 
 /// Brings up every path, in the order given.
@@ -74,10 +98,12 @@ pub fn bring_up(
     bundle: &Bundle,
     paths: &[Path],
     declared: &BTreeMap<String, DeclaredQuality>,
+    memory: &Memory,
 ) -> Result<Vec<ResidentPath>, PathsError> {
     let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
     let mut backends: BTreeMap<BackendKind, Box<dyn Backend>> = BTreeMap::new();
     let mut resident = Vec::with_capacity(paths.len());
+    let mut resident_rows = memory.resident_tables.then(ResidentRows::new);
     for path in paths {
         let (accuracy, quality_source) = quality(bundle, path, declared)?;
         let variant = path.variant();
@@ -86,7 +112,11 @@ pub fn bring_up(
             None => {
                 let fail =
                     |source| PathsError::Bundle { path: path.clone(), source: Box::new(source) };
-                let program = bundle.program(variant).map_err(fail)?;
+                let mut program = bundle.program(variant).map_err(fail)?;
+                if let Some(rows) = &mut resident_rows {
+                    let fail = |source| PathsError::Memory { path: path.clone(), source };
+                    program = rows.program(&program).map_err(fail)?;
+                }
                 programs.insert(variant, program.clone());
                 program
             }
@@ -95,9 +125,16 @@ pub fn bring_up(
         let kind = path.backend();
         let backend = match backends.entry(kind) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(registry::open(kind).map_err(fail)?),
+            Entry::Vacant(entry) => {
+                entry.insert(registry::open_with_cache(kind, memory.cache_bytes).map_err(fail)?)
+            }
         };
-        let executable = backend.prepare(&program).map_err(fail)?;
+        let mut executable = backend.prepare(&program).map_err(fail)?;
+        let remembered = executable.remember(&memory.hot);
+        if let Some(cache) = executable.cache() {
+            let (bytes, slots) = (cache.bytes, cache.slots);
+            tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
+        }
         let bytes = executable.bytes() as u64;
         tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
         let device = device(kind);
@@ -171,9 +208,10 @@ fn quality(
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use mprec_backends::CacheStatistics;
     use mprec_representations::{
-        BatchShape, BundleWriter, DlrmSpec, Interaction, Quality, RepresentationSpec, Schema,
-        SparseFeature, Tensor, Weights,
+        Activation, BatchShape, BundleWriter, DheSpec, DlrmSpec, Interaction, Quality,
+        RepresentationSpec, Schema, SparseFeature, Tensor, Transform, Weights, weights::DType,
     };
     use mprec_router::{PolicyName, Profiles};
 
@@ -181,6 +219,7 @@ mod tests {
     use crate::{
         config::ConfigFile,
         engine::{Engine, EngineOptions},
+        metrics::Metrics,
         service::{Model, ScoreRequest, Service},
     };
 
@@ -204,13 +243,23 @@ mod tests {
         }
     }
 
-    /// `table` and `hash` with measured and declared quality, `plain` without, `ensemble` of two.
+    /// `table` and `hash` with measured and declared quality, `plain` without, `ensemble` of two, and
+    /// `computed`, a DHE.
     fn bundle(folder: &std::path::Path) -> Bundle {
         let schema = schema();
         let mut writer = BundleWriter::create(folder, "m", "3", schema.clone(), None).unwrap();
         let table = RepresentationSpec::Table { dim: 4 };
         let hash = RepresentationSpec::Hash { dim: 4, rows: 5 };
+        let computed = RepresentationSpec::Dhe(DheSpec {
+            hashes: 8,
+            transform: Transform::Uniform,
+            hidden: vec![8],
+            dim: 4,
+            activation: Activation::None,
+            normalised: false,
+        });
         for (name, representation, quality) in [
+            ("computed", &computed, Some(quality(BundleQuality::Measured))),
             ("table", &table, Some(quality(BundleQuality::Measured))),
             ("hash", &hash, Some(quality(BundleQuality::Declared))),
             ("plain", &table, None),
@@ -222,6 +271,12 @@ mod tests {
                 let count: usize = tensor.shape.iter().product();
                 let value = |at: usize| (((at + seed) * 7_919) % 101) as f32 / 101.0 - 0.5;
                 let values: Vec<f32> = (0..count).map(value).collect();
+                if tensor.dtype == DType::I64 {
+                    let hash = |at: usize| [at as i64 + 3, 5, 1_000_003, 1_000_000];
+                    let values = (0..count / 4).flat_map(hash).collect();
+                    weights.insert(tensor.name, Tensor::<i64>::new(&tensor.shape, values));
+                    continue;
+                }
                 weights.insert(tensor.name, Tensor::new(&tensor.shape, values));
             }
             writer.add(name, &spec, &weights, quality).unwrap();
@@ -243,7 +298,7 @@ mod tests {
         let declared =
             BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
         let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
-        let resident = bring_up(&bundle, &paths(&names), &declared).unwrap();
+        let resident = bring_up(&bundle, &paths(&names), &declared, &Memory::default()).unwrap();
         let found: Vec<_> =
             resident.iter().map(|path| (path.accuracy, path.quality_source.to_string())).collect();
         let expected = [
@@ -260,7 +315,9 @@ mod tests {
     fn a_path_that_cannot_be_brought_up_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(folder.path());
-        let fail = |name| bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap_err();
+        let fail = |name| {
+            bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Memory::default()).unwrap_err()
+        };
         assert!(
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
         );
@@ -290,8 +347,10 @@ mod tests {
         );
         let config = file.unwrap().check().unwrap();
         let shape = BatchShape::new(&schema());
-        for name in ["table@cpu", "hash@cpu", "table@reference"] {
-            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new()).unwrap();
+        let hot = vec![HotId { feature: 0, id: 3, count: 9 }];
+        let memory = Memory { cache_bytes: 64 << 10, hot, resident_tables: true };
+        for name in ["table@cpu", "hash@cpu", "table@reference", "computed@cpu"] {
+            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &memory).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();
@@ -342,6 +401,17 @@ mod tests {
                     // The backend may add in another order than the interpreter.
                     assert!((score - expected).abs() < 1e-5, "{name}: {score} {expected}");
                 }
+            }
+            let cache = engine.stats().paths[0].cache;
+            if name == "computed@cpu" {
+                // Each of the two workers had one of the fourteen ids from the start.
+                assert!(cache.hits > 0 && (1..=26).contains(&cache.misses), "{cache:?}");
+                assert!((100_000..=131_200).contains(&cache.bytes), "{cache:?}");
+                let page = Metrics::new("0", &[name], &[]).render(&engine);
+                let hits = format!("mprec_cache_hits_total{{path=\"{name}\"}} {}\n", cache.hits);
+                assert!(page.contains(&hits), "{hits} in\n{page}");
+            } else {
+                assert_eq!(cache, CacheStatistics::default());
             }
         }
     }

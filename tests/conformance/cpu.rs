@@ -4,6 +4,9 @@ use mprec_backends::{CpuBackend, Level, cpu::DheVectors};
 use mprec_representations::{Dlrm, ModelError, Tensor, materialise};
 use mprec_tests::suite::{Runner, Tape, Tolerance};
 
+/// Bytes that hold a few vectors of any program of the suite.
+const CACHE: usize = 128 << 10;
+
 fn runners() -> Vec<Runner> {
     let runner = |level: Level| Runner {
         name: level.to_string(),
@@ -12,7 +15,16 @@ fn runners() -> Vec<Runner> {
         programs: 96,
         exceptions: &[],
     };
-    Level::available().into_iter().map(runner).collect()
+    // A cached vector was computed among other rows, which only changes the order of sums.
+    let cached = |level: Level| Runner {
+        name: format!("{level} with a cache"),
+        backend: Box::new(CpuBackend::with_level(level).unwrap().with_cache(CACHE)),
+        tolerance: Tolerance::OTHER_ORDER,
+        programs: 48,
+        exceptions: &[],
+    };
+    let levels = Level::available().into_iter();
+    levels.clone().map(runner).chain(levels.map(cached)).collect()
 }
 
 mprec_tests::conformance!(runners);

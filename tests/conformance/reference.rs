@@ -7,7 +7,7 @@ fn runners() -> Vec<Runner> {
     vec![Runner {
         name: "reference".into(),
         backend: Box::new(ReferenceBackend),
-        tolerance: Tolerance { floats: 0.0, int8: 0.0 },
+        tolerance: Tolerance { floats: 0.0, codes: 0.0 },
         programs: 16,
         exceptions: &[],
     }]

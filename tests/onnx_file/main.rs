@@ -54,7 +54,8 @@ fn programs(schema: &Schema) -> Vec<(String, Program, f32)> {
         let weights = fixtures::weights(schema, &spec, 3);
         for (rows, layers, tolerance) in [
             (RowFormat::F32, LayerFormat::F32, Tolerance::OTHER_ORDER.floats),
-            (RowFormat::Int8, LayerFormat::Int8, Tolerance::OTHER_ORDER.int8),
+            (RowFormat::F16, LayerFormat::BF16, Tolerance::OTHER_ORDER.codes),
+            (RowFormat::Int8, LayerFormat::Int8, Tolerance::OTHER_ORDER.codes),
             (RowFormat::Int4, LayerFormat::F32, Tolerance::OTHER_ORDER.floats),
         ] {
             let precision = Precision { rows, layers };

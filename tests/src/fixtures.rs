@@ -73,7 +73,7 @@ pub fn weights(schema: &Schema, spec: &DlrmSpec, seed: u64) -> Weights {
                     .collect();
                 weights.insert(tensor.name, Tensor::new(&tensor.shape, values));
             }
-            DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
+            other => unreachable!("only quantised models hold {other}"),
         }
     }
     weights

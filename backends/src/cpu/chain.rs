@@ -5,6 +5,8 @@ use mprec_representations::Batch;
 use super::{
     executable::Scratch,
     kernels::Kernels,
+    place::Place,
+    recall::Entries,
     step::{Ids, Now, Step},
 };
 
@@ -15,9 +17,16 @@ pub(crate) struct Chain {
     pub(crate) steps: Vec<Step>,
     /// Most ids at once.
     pub(crate) chunk: usize,
+    /// What is added to an id to make a key among those of all features; nothing if keys would not fit 64 bits.
+    pub(crate) first_key: Option<u64>,
 }
 
 impl Chain {
+    /// Floats per id that are summed over bags.
+    pub(crate) fn width(&self) -> usize {
+        self.steps.iter().filter_map(summed).map(|place| place.width).sum()
+    }
+
     pub(crate) fn run(
         &self,
         batch: &Batch,
@@ -42,15 +51,58 @@ impl Chain {
             while bags.range(bag).end <= chunk.start {
                 bag += 1;
             }
-            // Taken out, so that steps can write to the rest of the scratch memory.
+            // Taken out, so that steps can write to the rest of the scratch memory. If one panics, so goes
+            // the cache, whose entries may lack the vectors that they promise.
             let mut unique = std::mem::take(&mut scratch.unique);
+            let mut recall = scratch.recall.take();
             let (distinct, rows) = unique.find(&bags.ids()[chunk.clone()]);
+            let total = distinct.len();
+            let (distinct, rows, entries) = match (&mut recall, self.first_key) {
+                (Some(recall), Some(first_key)) => recall.begin(first_key, distinct, rows),
+                _ => (distinct, rows, None),
+            };
             let ids = Ids { chunk, bag, distinct, rows };
             let now = Now { samples: samples.clone(), rows: distinct.len(), ids };
-            for step in &self.steps {
-                step.run(batch, &now, kernels, scratch);
-            }
+            self.compute(batch, &now, entries, kernels, scratch, Some(total));
+            scratch.recall = recall;
             scratch.unique = unique;
         }
+    }
+
+    /// Computes the rows of `now`. With `sum`, adds them and those held, `sum` rows together, to their bags.
+    pub(crate) fn compute(
+        &self,
+        batch: &Batch,
+        now: &Now<'_>,
+        mut entries: Option<&mut Entries>,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+        sum: Option<usize>,
+    ) {
+        let mut first = 0;
+        for step in &self.steps {
+            let Some(place) = summed(step) else {
+                if now.rows > 0 {
+                    step.run(batch, now, kernels, scratch);
+                }
+                continue;
+            };
+            if let Some(entries) = &mut entries {
+                entries.exchange(place, first, &mut scratch.buffers[place.target()]);
+            }
+            first += place.width;
+            if let Some(rows) = sum {
+                let now = Now { samples: now.samples.clone(), rows, ids: now.ids.clone() };
+                step.run(batch, &now, kernels, scratch);
+            }
+        }
+    }
+}
+
+/// The place of a step's vectors before they are summed over bags, if it is such a step.
+fn summed(step: &Step) -> Option<Place> {
+    match step {
+        Step::Reduce { from, .. } => Some(*from),
+        _ => None,
     }
 }

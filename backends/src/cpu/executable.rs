@@ -7,11 +7,13 @@ use mprec_representations::Batch;
 use super::{
     buffer::Buffer,
     plan::Plan,
+    recall::Recall,
     step::{Ids, Now},
     unique::Unique,
 };
 use crate::{
     backend::{Executable, check},
+    cache::{CacheStatistics, HotId},
     error::BackendError,
 };
 
@@ -36,10 +38,12 @@ pub(crate) struct Scratch {
     pub(crate) unique: Unique,
     /// Quantised inputs of a layer.
     pub(crate) codes: Buffer,
+    /// Vectors of ids that chains need not compute.
+    pub(crate) recall: Option<Recall>,
 }
 
 impl CpuExecutable {
-    pub(crate) fn new(plan: Arc<Plan>) -> Result<Self, BackendError> {
+    pub(crate) fn new(plan: Arc<Plan>, recall: Option<Recall>) -> Result<Self, BackendError> {
         let buffers = plan.buffers.iter().map(|&floats| Buffer::zeroed(floats));
         let scratch = Scratch {
             buffers: buffers.collect::<Result<_, _>>()?,
@@ -47,6 +51,7 @@ impl CpuExecutable {
             transposed: Buffer::zeroed(plan.transposed)?,
             unique: Unique::new(plan.chunk),
             codes: Buffer::zeroed(plan.codes.div_ceil(size_of::<f32>()))?,
+            recall,
         };
         Ok(Self { plan, scratch })
     }
@@ -72,11 +77,12 @@ impl Executable for CpuExecutable {
     }
 
     fn another(&self) -> Result<Box<dyn Executable>, BackendError> {
-        Ok(Box::new(Self::new(Arc::clone(&self.plan))?))
+        let recall = self.scratch.recall.as_ref().map(Recall::copy).transpose()?;
+        Ok(Box::new(Self::new(Arc::clone(&self.plan), recall)?))
     }
 
     fn bytes(&self) -> usize {
-        let Scratch { buffers, numbers, transposed, unique, codes } = &self.scratch;
+        let Scratch { buffers, numbers, transposed, unique, codes, recall } = &self.scratch;
         let scratch: usize = buffers.iter().map(Buffer::bytes).sum();
         self.plan.bytes()
             + scratch
@@ -84,5 +90,35 @@ impl Executable for CpuExecutable {
             + transposed.bytes()
             + codes.bytes()
             + unique.bytes()
+            + recall.as_ref().map_or(0, Recall::bytes)
+    }
+
+    fn cache(&self) -> Option<CacheStatistics> {
+        Some(self.scratch.recall.as_ref()?.statistics())
+    }
+
+    fn remember(&mut self, hot: &[HotId]) -> usize {
+        let Some(mut recall) = self.scratch.recall.take() else { return 0 };
+        let plan = &*self.plan;
+        let batch = Batch::empty(plan.program.dense_width(), plan.program.bounds().into());
+        let mut held = 0;
+        // Places go to the first ids of the list, whatever their feature; vectors are computed feature by feature.
+        let placed = recall.reserve(hot, plan);
+        for chain in plan.chains() {
+            let own = || placed.iter().filter(|(of, ..)| of.feature == chain.feature);
+            let ids: Vec<u64> = own().map(|(of, _)| of.id).collect();
+            let slots: Vec<_> = own().map(|&(_, slot)| slot).collect();
+            for (distinct, slots) in ids.chunks(chain.chunk).zip(slots.chunks(chain.chunk)) {
+                let rows = distinct.len();
+                let ids = Ids { distinct, ..Ids::default() };
+                let now = Now { samples: 0..0, rows, ids };
+                let entries = recall.begin_fill(slots);
+                let scratch = &mut self.scratch;
+                chain.compute(&batch, &now, Some(entries), &plan.kernels, scratch, None);
+                held += rows;
+            }
+        }
+        self.scratch.recall = Some(recall);
+        held
     }
 }

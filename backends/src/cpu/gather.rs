@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
 use mprec_representations::{Bags, Batch, FusedRows, Rows, Tensor};
 
 use super::{
     buffer::Buffer, divide::RowPicker, kernels::Kernels, matrix::MatrixMut, place::Place,
-    sum_rows::prefetch,
+    sum_half_rows::Halves, sum_rows::prefetch,
 };
 
 /// Rows to ask for before the first of them is added. Beyond what a core can wait for at once
@@ -29,6 +30,8 @@ pub(crate) struct Lookup {
 #[derive(Debug)]
 pub(crate) enum Table {
     F32(Tensor<f32>),
+    F16(Tensor<f16>),
+    BF16(Tensor<bf16>),
     Fused(FusedRows),
 }
 
@@ -37,6 +40,8 @@ impl Table {
     pub(crate) fn new(rows: &Rows) -> Option<Self> {
         match rows {
             Rows::F32(table) => Some(Self::F32(table.clone())),
+            Rows::F16(table) => Some(Self::F16(table.clone())),
+            Rows::BF16(table) => Some(Self::BF16(table.clone())),
             Rows::Fused(table) => Some(Self::Fused(table.clone())),
             _ => None,
         }
@@ -45,6 +50,8 @@ impl Table {
     fn prefetch(&self, rows: &[u64]) {
         match self {
             Self::F32(table) => prefetch(table.as_slice(), table.width(), rows),
+            Self::F16(table) => prefetch(table.as_slice(), table.width(), rows),
+            Self::BF16(table) => prefetch(table.as_slice(), table.width(), rows),
             Self::Fused(table) => prefetch(table.bytes().as_slice(), table.bytes().width(), rows),
         }
     }
@@ -52,6 +59,12 @@ impl Table {
     fn gather(&self, kernels: &Kernels, rows: &[u64], out: MatrixMut<'_>) {
         match self {
             Self::F32(table) => (kernels.sum_rows.gather)(table.as_slice(), rows, out),
+            Self::F16(table) => {
+                (kernels.sum_half_rows.gather)(Halves::F16(table.as_slice()), rows, out);
+            }
+            Self::BF16(table) => {
+                (kernels.sum_half_rows.gather)(Halves::BF16(table.as_slice()), rows, out);
+            }
             Self::Fused(table) => (kernels.sum_fused_rows.gather)(table, rows, out),
         }
     }
@@ -59,6 +72,12 @@ impl Table {
     fn sum(&self, kernels: &Kernels, rows: &[u64], weights: Option<&[f32]>, sum: &mut [f32]) {
         match self {
             Self::F32(table) => (kernels.sum_rows.sum)(table.as_slice(), rows, weights, sum),
+            Self::F16(table) => {
+                (kernels.sum_half_rows.sum)(Halves::F16(table.as_slice()), rows, weights, sum);
+            }
+            Self::BF16(table) => {
+                (kernels.sum_half_rows.sum)(Halves::BF16(table.as_slice()), rows, weights, sum);
+            }
             Self::Fused(table) => (kernels.sum_fused_rows.sum)(table, rows, weights, sum),
         }
     }

@@ -16,6 +16,8 @@ pub enum Level {
     Avx512,
     /// AVX-512 with VNNI, the products of bytes.
     Avx512Vnni,
+    /// AVX-512 with VNNI and BF16, the products of halves of floats.
+    Avx512Bf16,
 }
 
 impl Level {
@@ -37,7 +39,11 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq");
-            if avx512 && is_x86_feature_detected!("avx512vnni") {
+            let vnni = avx512 && is_x86_feature_detected!("avx512vnni");
+            if vnni && is_x86_feature_detected!("avx512bf16") {
+                levels.push(Self::Avx512Bf16);
+            }
+            if vnni {
                 levels.push(Self::Avx512Vnni);
             }
             if avx512 {
@@ -65,6 +71,7 @@ impl fmt::Display for Level {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512_vnni",
+            Self::Avx512Bf16 => "avx512_bf16",
         })
     }
 }

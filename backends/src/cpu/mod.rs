@@ -12,6 +12,7 @@
 //!    scratch memory does not grow with a batch that a client sends.
 //! 5. An id that a chunk holds more than once is computed once.
 //! 6. Slots whose lives do not overlap share memory.
+//! 7. With [`CpuBackend::with_cache`], ids whose vectors are held are left out of what is computed per id.
 //!
 //! A run then allocates nothing, takes no lock and makes no system call; tables are read where they
 //! are, mapped or not. (`Level::Portable` is the exception: the `gemm` crate may allocate.)
@@ -19,7 +20,10 @@
 //! # Exactness
 //!
 //! Row lookup, bag sums and hash codes agree with the interpreter bit for bit. Products sum in
-//! another order, with fused multiply-add: scores agree to 1e-5.
+//! another order, with fused multiply-add: scores agree to 1e-5. The order depends on how many rows are
+//! multiplied at once, so the same id in another batch may get a vector that differs in its last bits; a
+//! cached vector is one of these. Layers of 8-bit weights and [`Level::Scalar`] give every id the same bits
+//! always, cached or not.
 
 mod buffer;
 mod chain;
@@ -27,6 +31,7 @@ mod divide;
 mod executable;
 mod gather;
 pub mod gemm;
+pub mod gemm_bf16;
 pub mod gemm_int8;
 pub mod hash_encode;
 pub mod interaction;
@@ -39,9 +44,11 @@ mod place;
 mod plan;
 #[cfg(target_arch = "x86_64")]
 mod products;
+mod recall;
 mod schedule;
 mod step;
 pub mod sum_fused_rows;
+pub mod sum_half_rows;
 pub mod sum_rows;
 mod unique;
 mod vectors;
@@ -50,6 +57,7 @@ use std::sync::Arc;
 
 use mprec_representations::Program;
 
+pub(crate) use buffer::Buffer;
 pub use level::Level;
 pub use peak::{Arithmetic, peak_rate, read_bandwidth};
 pub use vectors::DheVectors;
@@ -64,12 +72,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuBackend {
     level: Level,
+    /// Bytes of an executable's cache; 0 is none.
+    cache: usize,
 }
 
 impl CpuBackend {
     /// With the fastest kernels that this machine can run.
     pub fn new() -> Self {
-        Self { level: Level::detect() }
+        Self { level: Level::detect(), cache: 0 }
     }
 
     /// With the kernels of `level`, and slower ones where it has none.
@@ -79,13 +89,20 @@ impl CpuBackend {
     /// [`BackendError::Unavailable`] if this machine lacks the instructions.
     pub fn with_level(level: Level) -> Result<Self, BackendError> {
         if level.is_available() {
-            return Ok(Self { level });
+            return Ok(Self { level, cache: 0 });
         }
         Err(BackendError::Unavailable {
             backend: BackendKind::Cpu,
             reason: format!("this processor lacks {level}"),
             remedy: "leave the level open to use what it has",
         })
+    }
+
+    /// With a cache of at most `bytes` in every executable whose program computes vectors per id (a DHE);
+    /// 0 is none.
+    #[must_use]
+    pub fn with_cache(self, bytes: usize) -> Self {
+        Self { cache: bytes, ..self }
     }
 
     /// The instructions in use.
@@ -108,6 +125,7 @@ impl Backend for CpuBackend {
     fn prepare(&self, program: &Program) -> Result<Box<dyn Executable>, BackendError> {
         let plan = plan::Plan::new(program, self.level)?;
         tracing::debug!(level = %self.level, bytes = plan.bytes(), "prepared a program");
-        Ok(Box::new(executable::CpuExecutable::new(Arc::new(plan))?))
+        let recall = recall::Recall::new(&plan, self.cache)?;
+        Ok(Box::new(executable::CpuExecutable::new(Arc::new(plan), recall)?))
     }
 }

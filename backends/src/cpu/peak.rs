@@ -12,6 +12,8 @@ use super::Level;
 pub enum Arithmetic {
     /// Multiply-add of 32-bit floats.
     F32,
+    /// Multiply-add of 16-bit floats (bfloat16).
+    BF16,
     /// Multiply-add of bytes.
     Int8,
 }
@@ -32,6 +34,14 @@ pub fn peak_rate(arithmetic: Arithmetic, duration: Duration) -> Option<f64> {
             Arithmetic::F32 if Level::Avx2.is_available() => {
                 // SAFETY: AVX2 and FMA are there, as the guard says.
                 (|turns| unsafe { x86::f32_256(turns) }, 8)
+            }
+            // Without products of halves they are widened, and multiplied as floats.
+            Arithmetic::BF16 if !Level::Avx512Bf16.is_available() => {
+                return peak_rate(Arithmetic::F32, duration);
+            }
+            Arithmetic::BF16 => {
+                // SAFETY: AVX-512 with BF16 is there, as the arm above says.
+                (|turns| unsafe { x86::bf16_512(turns) }, 32)
             }
             Arithmetic::Int8 if Level::Avx512Vnni.is_available() => {
                 // SAFETY: AVX-512 with VNNI is there, as the guard says.
@@ -109,6 +119,7 @@ mod x86 {
 
     chains!(f32_512, "avx512f,avx512dq", "vfmadd231ps", "zmm", "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11");
     chains!(f32_256, "avx2,fma", "vfmadd231ps", "ymm", "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11");
+    chains!(bf16_512, "avx512f,avx512dq,avx512bf16", "vdpbf16ps", "zmm", "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11");
     chains!(int8_512, "avx512f,avx512dq,avx512vnni", "vpdpbusd", "zmm", "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11");
 }
 
@@ -120,7 +131,7 @@ mod tests {
     fn every_rate_is_a_rate() {
         let moment = Duration::from_millis(1);
         assert!(read_bandwidth(moment) > 1e6);
-        for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        for arithmetic in [Arithmetic::F32, Arithmetic::BF16, Arithmetic::Int8] {
             assert!(peak_rate(arithmetic, moment).is_none_or(|rate| rate > 1e6));
         }
     }

@@ -7,6 +7,7 @@ use super::{
     divide::RowPicker,
     gather::{Gather, Lookup, Table},
     gemm::Packed,
+    gemm_bf16::PackedBf16,
     gemm_int8::PackedInt8,
     hash_encode::Encoder,
     interaction::Pairs,
@@ -82,7 +83,8 @@ impl Plan {
                         plan.lower(at, &layout, &mut steps)?;
                     }
                     let (feature, chunk) = (*feature, layout.chunk);
-                    plan.steps.push(Step::Chain(Chain { feature, steps, chunk }));
+                    let first_key = first_key(&program.bounds()[..feature]);
+                    plan.steps.push(Step::Chain(Chain { feature, steps, chunk, first_key }));
                 }
                 Stage::One(at) => {
                     let mut steps = std::mem::take(&mut plan.steps);
@@ -97,6 +99,14 @@ impl Plan {
     /// Bytes of parameters: tables where they are, and what was packed.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What runs per id.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Chain(chain) => Some(chain),
+            _ => None,
+        })
     }
 
     fn lookup(&mut self, at: usize, layout: &Layout) -> Result<Lookup, BackendError> {
@@ -137,6 +147,14 @@ impl Plan {
                         let layer = Packed::new(weight, bias, *activation, &self.kernels.gemm)?;
                         self.bytes += layer.bytes();
                         Step::Linear { layer, from, to }
+                    }
+                    LayerWeights::BF16(weight) => {
+                        let kernel = &self.kernels.gemm_bf16;
+                        let layer = PackedBf16::new(weight, bias, *activation, kernel)?;
+                        self.bytes += layer.bytes();
+                        let rows = layout.block.max(layout.chunk);
+                        self.codes = self.codes.max(layer.scratch(rows));
+                        Step::LinearBf16 { layer, from, to }
                     }
                     LayerWeights::Int8(weight) => {
                         let kernel = &self.kernels.gemm_int8;
@@ -184,6 +202,11 @@ impl Plan {
         steps.push(step);
         Ok(())
     }
+}
+
+/// Sum of the bounds of the features before one, unless its keys would not fit 64 bits.
+fn first_key(before: &[u64]) -> Option<u64> {
+    before.iter().try_fold(0_u64, |sum, bound| sum.checked_add(*bound))
 }
 
 fn unsupported(what: &'static str) -> BackendError {

@@ -5,10 +5,13 @@
 //! and a stride, that products are issued in the order of their loads. Written with intrinsics, full blocks spilled
 //! registers or computed addresses anew for every input.
 //!
-//! One loop serves floats and bytes. An input is 4 bytes, a float or four codes, and is broadcast; a vector of
+//! One loop serves floats, halves and bytes. An input is 4 bytes, a float, two halves or four codes, and is broadcast; a vector of
 //! weights is 64 bytes; one instruction multiplies and adds. For an input of twelve rows these are 24
 //! products and 14 loads. With few rows there are up to four sums for an output, because a product takes
 //! four or five cycles and two can begin in each.
+//!
+//! Without products of halves (AVX512-BF16) pairs of weights are widened in registers and meet pairs of floats, 8 bytes:
+//! the arithmetic is that of floats, but half as many bytes of weights are read.
 
 use std::{arch::asm, mem::MaybeUninit};
 
@@ -32,7 +35,7 @@ pub(crate) struct Block {
     pub(crate) stride: usize,
     /// `[inputs, vectors, 64 bytes]`
     pub(crate) weights: *const u8,
-    /// Inputs of 4 bytes.
+    /// Inputs of 4 bytes, or of 8 where weights are widened.
     pub(crate) inputs: usize,
 }
 

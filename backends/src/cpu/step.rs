@@ -5,8 +5,9 @@ use std::ops::Range;
 use mprec_representations::{Batch, Tensor, op::sigmoid};
 
 use super::{
-    chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, gemm_int8::PackedInt8,
-    hash_encode::Encoder, interaction::Pairs, kernels::Kernels, place::Place,
+    chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, gemm_bf16::PackedBf16,
+    gemm_int8::PackedInt8, hash_encode::Encoder, interaction::Pairs, kernels::Kernels,
+    place::Place,
 };
 
 /// One step: what to do, from where, to where.
@@ -20,6 +21,8 @@ pub(crate) enum Step {
     Encode { encoder: Encoder, to: Place },
     /// A layer.
     Linear { layer: Packed, from: Place, to: Place },
+    /// A layer of 16-bit weights.
+    LinearBf16 { layer: PackedBf16, from: Place, to: Place },
     /// A layer of 8-bit weights.
     LinearInt8 { layer: PackedInt8, from: Place, to: Place },
     /// `x · scale + shift`, per column.
@@ -86,6 +89,7 @@ impl Step {
             }
             Self::Encode { to, .. }
             | Self::Linear { to, .. }
+            | Self::LinearBf16 { to, .. }
             | Self::LinearInt8 { to, .. }
             | Self::Affine { to, .. }
             | Self::Reduce { to, .. }
@@ -122,6 +126,10 @@ impl Step {
             }
             Self::Linear { layer, from, .. } => {
                 (kernels.gemm.multiply)(read(from), layer, out);
+            }
+            Self::LinearBf16 { layer, from, .. } => {
+                let codes = bytemuck::cast_slice_mut(codes.as_mut_slice());
+                (kernels.gemm_bf16.multiply)(read(from), layer, codes, out);
             }
             Self::LinearInt8 { layer, from, .. } => {
                 let codes = bytemuck::cast_slice_mut(codes.as_mut_slice());

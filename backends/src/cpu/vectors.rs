@@ -55,7 +55,7 @@ impl DheVectors {
         progress: impl Fn(u64),
     ) -> Result<(), BackendError> {
         let (chain, from) = self.find(feature).expect("the caller asked for the vectors' width");
-        let mut executable = CpuExecutable::new(Arc::clone(&self.plan))?;
+        let mut executable = CpuExecutable::new(Arc::clone(&self.plan), None)?;
         let scratch = &mut executable.scratch;
         let mut ids = Vec::with_capacity(chain.chunk);
         let mut next = first;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use half::{bf16, f16};
 use mprec_representations::Tensor;
 
 use super::wire::Message;
@@ -27,6 +28,8 @@ pub(super) type Name = String;
 #[derive(Debug, Clone)]
 pub(super) enum Parameter {
     F32(Tensor<f32>),
+    F16(Tensor<f16>),
+    BF16(Tensor<bf16>),
     I64(Tensor<i64>),
     I32(Vec<i32>),
     I8(Tensor<i8>),
@@ -41,6 +44,8 @@ pub(super) enum ElementType {
     I8 = 3,
     I32 = 6,
     I64 = 7,
+    F16 = 10,
+    BF16 = 16,
 }
 
 /// What a node is given beside its inputs.
@@ -237,6 +242,8 @@ impl Parameter {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::F32(tensor) => bytemuck::cast_slice(tensor.as_slice()),
+            Self::F16(tensor) => bytemuck::cast_slice(tensor.as_slice()),
+            Self::BF16(tensor) => bytemuck::cast_slice(tensor.as_slice()),
             Self::I64(tensor) => bytemuck::cast_slice(tensor.as_slice()),
             Self::I32(values) => bytemuck::cast_slice(values),
             Self::I8(tensor) => bytemuck::cast_slice(tensor.as_slice()),
@@ -247,6 +254,8 @@ impl Parameter {
     pub(super) fn shape(&self) -> Vec<usize> {
         match self {
             Self::F32(tensor) => tensor.shape().to_vec(),
+            Self::F16(tensor) => tensor.shape().to_vec(),
+            Self::BF16(tensor) => tensor.shape().to_vec(),
             Self::I64(tensor) => tensor.shape().to_vec(),
             Self::I32(values) => vec![values.len()],
             Self::I8(tensor) => tensor.shape().to_vec(),
@@ -257,6 +266,8 @@ impl Parameter {
     pub(super) fn element(&self) -> ElementType {
         match self {
             Self::F32(_) => ElementType::F32,
+            Self::F16(_) => ElementType::F16,
+            Self::BF16(_) => ElementType::BF16,
             Self::I64(_) => ElementType::I64,
             Self::I32(_) => ElementType::I32,
             Self::I8(_) => ElementType::I8,

@@ -256,6 +256,8 @@ unsafe fn share(parameter: &Parameter) -> ort::Result<DynValue> {
     let shape: Vec<i64> = parameter.shape().iter().map(|&length| length as i64).collect();
     let element = match parameter.element() {
         ElementType::F32 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+        ElementType::F16 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        ElementType::BF16 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
         ElementType::U8 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
         ElementType::I8 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
         ElementType::I32 => Type::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,

@@ -97,7 +97,7 @@ pub enum Architecture {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorEntry {
-    /// Element type as safetensors names it: `F32`, `I64`, `I8` or `U8`.
+    /// Element type as safetensors names it: `F32`, `F16`, `BF16`, `I64`, `I8` or `U8`.
     pub dtype: String,
     /// Length of each dimension.
     pub shape: Vec<usize>,

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use half::f16;
+use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::Metadata};
 
@@ -244,10 +244,12 @@ fn map_tensors(
         let at = start + info.data_offsets.0;
         let tensor = match info.dtype {
             Dtype::F32 => Tensor::<f32>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
+            Dtype::F16 => Tensor::<f16>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
+            Dtype::BF16 => Tensor::<bf16>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
             Dtype::I64 => Tensor::<i64>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
             Dtype::I8 => Tensor::<i8>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
             Dtype::U8 => Tensor::<u8>::mapped(shape, Arc::clone(map), at).map(AnyTensor::from),
-            _ => return Err(differs(name, got, "F32, I64, I8 or U8".into())),
+            _ => return Err(differs(name, got, "F32, F16, BF16, I64, I8 or U8".into())),
         };
         // The parser has proved the range, so only alignment is left to go wrong.
         let tensor = tensor.ok_or_else(|| BundleError::Unaligned {
@@ -262,10 +264,13 @@ fn map_tensors(
 /// The first value that is not finite, and its position: among floats, or among the scales and biases
 /// of quantised rows, by the byte that it begins with.
 fn not_finite(tensor: &AnyTensor) -> Option<(usize, f32)> {
+    fn find(values: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
+        values.enumerate().find(|(_, value)| !value.is_finite())
+    }
     match tensor {
-        AnyTensor::F32(floats) => {
-            floats.as_slice().iter().copied().enumerate().find(|(_, value)| !value.is_finite())
-        }
+        AnyTensor::F32(floats) => find(floats.as_slice().iter().copied()),
+        AnyTensor::F16(floats) => find(floats.as_slice().iter().copied().map(f16::to_f32)),
+        AnyTensor::BF16(floats) => find(floats.as_slice().iter().copied().map(bf16::to_f32)),
         AnyTensor::U8(rows) => {
             let (bytes, width) = (rows.as_slice(), rows.width());
             let tails = (0..rows.rows()).map(|row| (row + 1) * width).filter(|_| width >= TAIL);

@@ -215,6 +215,8 @@ fn write_tensors(path: &Path, weights: &Weights) -> Result<(), BundleError> {
         .map(|(name, tensor)| {
             let dtype = match tensor {
                 AnyTensor::F32(_) => Dtype::F32,
+                AnyTensor::F16(_) => Dtype::F16,
+                AnyTensor::BF16(_) => Dtype::BF16,
                 AnyTensor::I64(_) => Dtype::I64,
                 AnyTensor::I8(_) => Dtype::I8,
                 AnyTensor::U8(_) => Dtype::U8,

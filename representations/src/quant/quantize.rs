@@ -1,5 +1,7 @@
 //! From a variant in full precision to a quantised one.
 
+use half::{bf16, f16};
+
 use super::{Form, FusedRows, Int8Weights, Precision, scale_name};
 use crate::{
     dlrm::{DlrmSpec, ModelError},
@@ -38,6 +40,22 @@ pub fn quantize(
             Form::Fused { bits } => {
                 let rows = FusedRows::quantise(&weights.f32(&tensor)?, bits);
                 stored.insert(tensor.name, rows.bytes().clone());
+            }
+            Form::F16 => {
+                let full = weights.f32(&tensor)?;
+                let half = full.map(f16::from_f32);
+                if let Some(at) = half.as_slice().iter().position(|x| x.is_infinite()) {
+                    return Err(ModelError::Architecture {
+                        what: "f16 rows of",
+                        expected: "values up to 65504; bf16 holds larger ones".into(),
+                        got: format!("{} in `{}`", full.as_slice()[at], tensor.name),
+                    });
+                }
+                stored.insert(tensor.name, half);
+            }
+            Form::BF16 => {
+                let half = weights.f32(&tensor)?.map(bf16::from_f32);
+                stored.insert(tensor.name, half);
             }
             Form::Int8 => {
                 let layer = Int8Weights::quantise(&weights.f32(&tensor)?);

@@ -120,7 +120,7 @@ impl Arch {
                     let rows: Vec<i64> = rows.collect();
                     weights.insert(tensor.name, Tensor::new(&tensor.shape, rows));
                 }
-                DType::I8 | DType::U8 => unreachable!("the model is made in full precision"),
+                other => unreachable!("the model is made in full precision, not in {other}"),
             }
         }
         if precision.is_full() {

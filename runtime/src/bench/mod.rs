@@ -13,7 +13,7 @@ use std::{
 };
 
 use mprec_backends::{
-    Backend, BackendError, BackendKind, Executable,
+    Backend, BackendError, BackendKind, CacheStatistics, Executable,
     cpu::{Arithmetic, peak_rate, read_bandwidth},
 };
 use mprec_representations::{Batch, LayerWeights, Op, Program};
@@ -51,6 +51,8 @@ pub struct Report {
     pub read_gbytes_per_second: f64,
     /// Batches timed.
     pub runs: usize,
+    /// Part of the distinct ids of a batch that a cache held while the batches were timed, if there is a cache.
+    pub cache_hit_rate: Option<f64>,
 }
 
 /// A measurement that cannot be made.
@@ -91,11 +93,10 @@ pub fn measure(
     threads: usize,
     seconds: f64,
 ) -> Result<Report, BenchError> {
-    let int8 = has_int8_layers(program);
+    let (arithmetic, tolerance) = precision_of(program);
     let mut executable = backend.prepare(program)?;
-    compare(program, &mut *executable, &batches[0], if int8 { 2e-2 } else { 1e-4 })?;
+    compare(program, &mut *executable, &batches[0], tolerance)?;
     let bytes = executable.bytes();
-    let arithmetic = if int8 { Arithmetic::Int8 } else { Arithmetic::F32 };
     let is_cpu = backend.kind() == BackendKind::Cpu;
     let peak = || if is_cpu { peak_rate(arithmetic, LIMIT_TIME) } else { None };
     let (before, bandwidth) = (peak(), read_bandwidth(LIMIT_TIME));
@@ -108,32 +109,34 @@ pub fn measure(
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let start = Barrier::new(threads);
     let workers = executables.into_iter().enumerate();
-    let outcomes: Vec<Result<(Vec<Duration>, Duration), BackendError>> =
-        std::thread::scope(|scope| {
-            let handles: Vec<_> = workers
-                .map(|(at, mut executable)| {
-                    let (cores, start) = (&cores, &start);
-                    scope.spawn(move || {
-                        if let Some(&core) = cores.get(at) {
-                            core_affinity::set_for_current(core);
-                        }
-                        run(&mut *executable, batches, at, seconds, start)
-                    })
+    let outcomes: Vec<Result<Timed, BackendError>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = workers
+            .map(|(at, mut executable)| {
+                let (cores, start) = (&cores, &start);
+                scope.spawn(move || {
+                    if let Some(&core) = cores.get(at) {
+                        core_affinity::set_for_current(core);
+                    }
+                    run(&mut *executable, batches, at, seconds, start)
                 })
-                .collect();
-            let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-                handle.join().expect("a run returns errors and does not panic")
-            };
-            handles.into_iter().map(join).collect()
-        });
+            })
+            .collect();
+        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
+            handle.join().expect("a run returns errors and does not panic")
+        };
+        handles.into_iter().map(join).collect()
+    });
     let after = peak();
 
     let mut times = Vec::new();
     let mut samples_per_second = 0.0;
+    let (mut hits, mut lookups) = (0, 0);
     for outcome in outcomes {
-        let (own, elapsed) = outcome?;
+        let Timed { times: own, elapsed, cache } = outcome?;
         samples_per_second += (own.len() * batches[0].samples()) as f64 / elapsed.as_secs_f64();
         times.extend(own);
+        hits += cache.hits;
+        lookups += cache.hits + cache.misses;
     }
     times.sort_unstable();
     let micros =
@@ -151,20 +154,30 @@ pub fn measure(
         peak_gflops,
         read_gbytes_per_second: bandwidth / 1e9,
         runs: times.len(),
+        cache_hit_rate: (lookups > 0).then(|| hits as f64 / lookups as f64),
     })
 }
 
-/// One thread's part: times of all runs after a short warm-up, and how long they took together.
+/// One thread's part.
+struct Timed {
+    /// Of all runs after a short warm-up.
+    times: Vec<Duration>,
+    /// How long they took together.
+    elapsed: Duration,
+    /// What the cache did meanwhile.
+    cache: CacheStatistics,
+}
+
 fn run(
     executable: &mut dyn Executable,
     batches: &[Batch],
     first: usize,
     seconds: f64,
     start: &Barrier,
-) -> Result<(Vec<Duration>, Duration), BackendError> {
+) -> Result<Timed, BackendError> {
     let mut scores = vec![0.0; batches[0].samples()];
     let mut at = first;
-    let mut time = |seconds: f64, least: usize| {
+    let mut time = |executable: &mut dyn Executable, seconds: f64, least: usize| {
         let mut times = Vec::new();
         let begin = Instant::now();
         while times.len() < least || begin.elapsed().as_secs_f64() < seconds {
@@ -175,11 +188,16 @@ fn run(
         }
         Ok::<_, BackendError>((times, begin.elapsed()))
     };
-    let warm = time(seconds * 0.2, 3);
+    let warm = time(executable, seconds * 0.2, 3);
     // Everybody waits here, whatever happened, or the others would wait for ever.
     start.wait();
     warm?;
-    time(seconds, 10)
+    let before = executable.cache().unwrap_or_default();
+    let (times, elapsed) = time(executable, seconds, 10)?;
+    let mut cache = executable.cache().unwrap_or_default();
+    cache.hits -= before.hits;
+    cache.misses -= before.misses;
+    Ok(Timed { times, elapsed, cache })
 }
 
 fn compare(
@@ -199,7 +217,17 @@ fn compare(
     Ok(())
 }
 
-fn has_int8_layers(program: &Program) -> bool {
-    let int8 = |op: &Op| matches!(op, Op::Linear { weight: LayerWeights::Int8(_), .. });
-    program.ops().iter().any(int8)
+/// The arithmetic of most layers, and how far scores may be from the interpreter's: an input between two codes may
+/// become either.
+fn precision_of(program: &Program) -> (Arithmetic, f32) {
+    let has = |wanted: fn(&LayerWeights) -> bool| {
+        program.ops().iter().any(|op| matches!(op, Op::Linear { weight, .. } if wanted(weight)))
+    };
+    if has(|weight| matches!(weight, LayerWeights::Int8(_))) {
+        (Arithmetic::Int8, 2e-2)
+    } else if has(|weight| matches!(weight, LayerWeights::BF16(_))) {
+        (Arithmetic::BF16, 2e-2)
+    } else {
+        (Arithmetic::F32, 1e-4)
+    }
 }

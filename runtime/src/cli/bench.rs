@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use mprec_backends::{Path, registry};
-use mprec_representations::{Bundle, LayerFormat, Precision, Program, RowFormat, Schema};
-use mprec_runtime::bench::{self, Arch, Distribution, VARIANTS, batches, measure};
+use mprec_backends::{BackendError, Path, registry};
+use mprec_representations::{
+    Bundle, LayerFormat, Precision, Program, ResidentRows, RowFormat, Schema,
+};
+use mprec_runtime::bench::{self, Arch, BenchError, Distribution, VARIANTS, batches, measure};
 use serde::Serialize;
 
-use super::{Failure, InputError as _, Output, Run, output};
+use super::{Failure, InputError as _, Output, Run, inputs::check_cache, output};
 
 /// Batches in rotation hold at least so many samples together: rows do not stay in cache by repetition.
 const SAMPLES: usize = 65_536;
@@ -49,6 +52,12 @@ pub(super) struct Bench {
     /// Divides the cardinalities of an architecture: whole tables take 2.2 GB (kaggle) or 12.6 GB (terabyte).
     #[arg(long, default_value_t = 1.0, conflicts_with = "bundle")]
     scale_down: f64,
+    /// Copy tables to memory of their own first, in large pages where the system grants them.
+    #[arg(long)]
+    resident_tables: bool,
+    /// Memory of each thread's cache of vectors, if the path has a DHE; 0 is none.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    cache: usize,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -60,6 +69,8 @@ enum Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     F32,
+    /// Rows and layers in bfloat16.
+    Bf16,
     Int8,
 }
 
@@ -87,10 +98,21 @@ impl Bench {
             Ids::Zipf => Distribution::Zipf,
             Ids::Uniform => Distribution::Uniform,
         };
+        let program = if self.resident_tables {
+            let copied = ResidentRows::new().program(&program);
+            drop(program);
+            copied.context("no memory for a copy of the tables")?
+        } else {
+            program
+        };
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);
-        let backend = registry::open(self.path.backend()).or_bad_input()?;
-        let measured = measure(&program, &*backend, &batches, self.threads, self.seconds)?;
+        let backend = registry::open_with_cache(self.path.backend(), self.cache).or_bad_input()?;
+        let measured = measure(&program, &*backend, &batches, self.threads, self.seconds);
+        let measured = measured.map_err(|error| match error {
+            BenchError::Backend(BackendError::CacheTooSmall { .. }) => Failure::input(error),
+            other => other.into(),
+        })?;
         let report = Report {
             path: self.path.to_string(),
             batch: self.batch,
@@ -101,6 +123,7 @@ impl Bench {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        check_cache(self.cache)?;
         anyhow::ensure!((1..=MAX_BATCH).contains(&self.batch), "--batch must be 1 to {MAX_BATCH}");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         anyhow::ensure!(
@@ -128,6 +151,7 @@ impl Bench {
         };
         let precision = match self.precision {
             Format::F32 => Precision::default(),
+            Format::Bf16 => Precision { rows: RowFormat::BF16, layers: LayerFormat::BF16 },
             Format::Int8 => Precision { rows: RowFormat::Int8, layers: LayerFormat::Int8 },
         };
         let schema = arch.schema(self.scale_down);
@@ -149,7 +173,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "{path}, batch {batch}, {threads} thread{}, {} runs\n{}\n{:.1} G operations/s: {peak}\n\
-         one core reads {:.1} GB/s from memory; the path takes {}",
+         one core reads {:.1} GB/s from memory; the path takes {}{}",
         if *threads == 1 { "" } else { "s" },
         measured.runs,
         output::table(
@@ -164,5 +188,8 @@ fn text(report: &Report) -> String {
         measured.gflops,
         measured.read_gbytes_per_second,
         output::bytes(measured.bytes as u64),
+        measured.cache_hit_rate.map_or(String::new(), |rate| {
+            format!("\nits cache held {:.1} % of the distinct ids asked for", 100.0 * rate)
+        }),
     )
 }

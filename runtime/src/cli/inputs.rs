@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use mprec_datasets::{Dataset, Split};
+use mprec_backends::HotId;
+use mprec_datasets::{AccessStatistics, Dataset, Split};
 use mprec_representations::{Batch, BatchShape, Bundle, Schema};
+use mprec_runtime::config::MAX_CACHE_BYTES;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 use super::{Failure, InputError as _, Output, eval::check_schema};
@@ -39,6 +41,35 @@ pub(super) fn inputs(
         at = (at + samples) % rows.len();
         dataset.gather(&picked).expect("rows within the data set can be read").batch
     }))
+}
+
+/// The ids that the training rows of `data` ask for most, most often first: as many as a cache of `bytes` may
+/// hold. None without a cache or data.
+pub(super) fn hot_ids(
+    bundle: &Bundle,
+    data: Option<&Path>,
+    bytes: usize,
+) -> Result<Vec<HotId>, Failure> {
+    let (Some(folder), 1..) = (data, bytes) else { return Ok(Vec::new()) };
+    let dataset = Dataset::open(folder).or_bad_input()?;
+    check_schema(bundle, &dataset).or_bad_input()?;
+    let counts =
+        AccessStatistics::count(&dataset, dataset.rows(Split::Train), &[]).or_bad_input()?;
+    let ids = counts.features.iter().enumerate().flat_map(|(feature, access)| {
+        let hot = move |&(id, count): &(u32, u64)| HotId { feature, id: id.into(), count };
+        access.counts.iter().map(hot)
+    });
+    let mut hot: Vec<HotId> = ids.collect();
+    hot.sort_unstable_by_key(|hot| (std::cmp::Reverse(hot.count), hot.feature, hot.id));
+    // No entry takes fewer bytes than its key, its counters and one float.
+    hot.truncate(bytes / 16);
+    Ok(hot)
+}
+
+/// Says so if `bytes` are more than a cache may have.
+pub(super) fn check_cache(bytes: usize) -> anyhow::Result<()> {
+    anyhow::ensure!(bytes <= MAX_CACHE_BYTES, "--cache must be 0 to {MAX_CACHE_BYTES}");
+    Ok(())
 }
 
 fn made_up(schema: &Schema) -> Inputs {

@@ -12,13 +12,13 @@ use mprec_backends::{BackendKind, Path};
 use mprec_representations::Bundle;
 use mprec_router::Profiles;
 use mprec_runtime::{
-    paths::{ResidentPath, bring_up},
+    paths::{Memory, ResidentPath, bring_up},
     profiler::{Machine, PROFILE_FORMAT, ProfileFile, ProfileOptions, measure},
 };
 
 use super::{
     Failure, InputError as _, Output, Run,
-    inputs::{Inputs, inputs},
+    inputs::{Inputs, check_cache, hot_ids, inputs},
     output::{self, Unit},
 };
 
@@ -41,6 +41,12 @@ pub(super) struct Profile {
     /// How long measuring may take, in seconds.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
+    /// Copy tables to memory of their own first, as `serving.resident_tables` does.
+    #[arg(long)]
+    resident_tables: bool,
+    /// Memory of each worker's cache of vectors, for each path with a DHE; 0 is none. Serve with the same.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    cache: usize,
 }
 
 impl Profile {
@@ -54,7 +60,11 @@ impl Profile {
         } else {
             self.paths.clone()
         };
-        let resident = bring_up(&bundle, &paths, &BTreeMap::new()).or_bad_input()?;
+        check_cache(self.cache).map_err(Failure::input)?;
+        let hot = hot_ids(&bundle, self.data.as_deref(), self.cache)?;
+        let resident_tables = self.resident_tables;
+        let memory = Memory { cache_bytes: self.cache, hot, resident_tables };
+        let resident = bring_up(&bundle, &paths, &BTreeMap::new(), &memory).or_bad_input()?;
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
         let budget = Duration::from_secs_f64(self.seconds);
         let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;

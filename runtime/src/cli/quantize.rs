@@ -1,6 +1,6 @@
 //! `mprec quantize`: a variant in fewer bits, as a variant of its own with its own measured quality.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use mprec_backends::{BackendKind, Path};
@@ -59,6 +59,8 @@ pub(super) struct Quantize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rows {
     F32,
+    F16,
+    Bf16,
     Int8,
     Int4,
 }
@@ -66,6 +68,7 @@ enum Rows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Weights {
     F32,
+    Bf16,
     Int8,
 }
 
@@ -133,17 +136,20 @@ impl Quantize {
         let precision = Precision {
             rows: match self.rows {
                 Rows::F32 => RowFormat::F32,
+                Rows::F16 => RowFormat::F16,
+                Rows::Bf16 => RowFormat::BF16,
                 Rows::Int8 => RowFormat::Int8,
                 Rows::Int4 => RowFormat::Int4,
             },
             layers: match self.weights {
                 Weights::F32 => LayerFormat::F32,
+                Weights::Bf16 => LayerFormat::BF16,
                 Weights::Int8 => LayerFormat::Int8,
             },
         };
         if precision.is_full() {
             return Err(Failure::input(anyhow::anyhow!(
-                "`--rows f32 --weights f32` changes nothing; choose int8 or int4"
+                "`--rows f32 --weights f32` changes nothing; choose fewer bits for one of them"
             )));
         }
         Ok(precision)
@@ -151,12 +157,13 @@ impl Quantize {
 
     fn default_name(&self) -> String {
         let Self { variant, rows, weights, .. } = self;
+        let word = |format: &dyn fmt::Debug| format!("{format:?}").to_lowercase();
+        let (row, weight) = (word(rows), word(weights));
         match (rows, weights) {
-            (Rows::Int8, Weights::Int8) => format!("{variant}-int8"),
-            (Rows::Int4, Weights::Int8) => format!("{variant}-int4-int8"),
-            (Rows::Int8, Weights::F32) => format!("{variant}-rows-int8"),
-            (Rows::Int4, Weights::F32) => format!("{variant}-rows-int4"),
-            (Rows::F32, _) => format!("{variant}-weights-int8"),
+            _ if row == weight => format!("{variant}-{row}"),
+            (_, Weights::F32) => format!("{variant}-rows-{row}"),
+            (Rows::F32, _) => format!("{variant}-weights-{weight}"),
+            _ => format!("{variant}-{row}-{weight}"),
         }
     }
 }

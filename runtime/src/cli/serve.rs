@@ -11,14 +11,18 @@ use mprec_runtime::{
     engine::{Engine, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
-    paths::{ResidentPath, bring_up},
+    paths::{Memory, ResidentPath, bring_up},
     profiler::ProfileFile,
     service::Model,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::{Failure, InputError as _, Output, Run, inputs::inputs, profile};
+use super::{
+    Failure, InputError as _, Output, Run,
+    inputs::{hot_ids, inputs},
+    profile,
+};
 
 #[derive(Debug, Args)]
 #[command(
@@ -49,9 +53,12 @@ pub(super) struct Serve {
     /// Profiles that `mprec profile` wrote; default: measure now.
     #[arg(long)]
     profiles: Option<PathBuf>,
-    /// Rows to measure with, if measuring now: a prepared folder.
+    /// A prepared folder: rows to measure with, if measuring now, and ids that caches hold from the start.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Memory of each worker's cache of vectors, for each path with a DHE; default: none.
+    #[arg(long, value_name = "BYTES")]
+    cache: Option<usize>,
     /// Check the configuration and the bundle, and stop.
     #[arg(long)]
     check: bool,
@@ -84,7 +91,11 @@ impl Serve {
         let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
         let paths = config.serving().paths.iter().map(|path| path.parse());
         let paths = paths.collect::<Result<Vec<_>, _>>().or_bad_input()?;
-        let resident = bring_up(&bundle, &paths, config.quality()).or_bad_input()?;
+        let bytes = config.serving().cache_bytes;
+        let hot = hot_ids(&bundle, self.data.as_deref(), bytes)?;
+        let resident_tables = config.serving().resident_tables;
+        let memory = Memory { cache_bytes: bytes, hot, resident_tables };
+        let resident = bring_up(&bundle, &paths, config.quality(), &memory).or_bad_input()?;
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
@@ -106,6 +117,7 @@ impl Serve {
         set(&mut file.constraints.sla_ms, &self.sla_ms);
         set(&mut file.server.listen, &self.listen);
         set(&mut file.serving.workers, &self.workers);
+        set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
         if !self.paths.is_empty() {
             file.serving.paths = Some(self.paths.clone());

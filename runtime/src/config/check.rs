@@ -16,6 +16,9 @@ use super::{
     QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile, default,
 };
 
+/// Beyond this, `mprec materialise` holds every id's vector in less.
+pub const MAX_CACHE_BYTES: usize = 1 << 36;
+
 impl ConfigFile {
     /// Fills in the defaults and proves the values.
     ///
@@ -122,16 +125,19 @@ fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
     }
     let workers = file.workers;
     let linger_us = file.linger_us.unwrap_or(0);
+    let cache_bytes = file.cache_bytes.unwrap_or(0);
     Ok(Serving {
         workers: workers
             .map(|count| within("serving.workers", count, 1, mprec_router::MAX_LANES))
             .transpose()?,
         pin_workers: file.pin_workers.unwrap_or(false),
+        resident_tables: file.resident_tables.unwrap_or(false),
         max_batch: file
             .max_batch
             .map(|samples| within("serving.max_batch", samples, 1, mprec_router::MAX_SAMPLES))
             .transpose()?,
         linger: Duration::from_micros(within("serving.linger_us", linger_us, 0, 1_000_000)?),
+        cache_bytes: within("serving.cache_bytes", cache_bytes, 0, MAX_CACHE_BYTES)?,
         paths,
     })
 }

@@ -57,11 +57,15 @@ pub struct Serving {
     pub workers: Option<u32>,
     /// Whether each worker keeps to one core.
     pub pin_workers: bool,
+    /// Whether tables are copied to memory of their own, in large pages where the system grants them.
+    pub resident_tables: bool,
     /// Most samples in a batch of several queries; `None` lets the profile say where batching stops
     /// paying.
     pub max_batch: Option<u32>,
     /// How long a batch that is not full waits for more while a worker is idle.
     pub linger: Duration,
+    /// Bytes of each worker's cache for each path that computes vectors per id; 0 is none.
+    pub cache_bytes: usize,
 }
 
 /// What may wait. Whatever exceeds a limit is refused as overload.

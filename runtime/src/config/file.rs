@@ -90,10 +90,14 @@ pub struct ServingFile {
     pub workers: Option<u32>,
     /// Whether each worker keeps to one core.
     pub pin_workers: Option<bool>,
+    /// Whether tables are copied to memory of their own.
+    pub resident_tables: Option<bool>,
     /// Most samples in a batch of several queries.
     pub max_batch: Option<u32>,
     /// Wait for a fuller batch.
     pub linger_us: Option<u64>,
+    /// Bytes of a worker's cache for a path.
+    pub cache_bytes: Option<usize>,
 }
 
 /// `[queue]`: what may wait.

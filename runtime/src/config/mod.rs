@@ -16,6 +16,7 @@ mod file;
 mod tests;
 
 pub use self::{
+    check::MAX_CACHE_BYTES,
     checked::{
         Config, Constraints, DeclaredQuality, ModelConfig, ProfileConfig, QueueLimits,
         ServerConfig, Serving,

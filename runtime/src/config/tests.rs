@@ -96,6 +96,10 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         ),
         (&with("serving.workers = 0"), "`serving.workers` is 0; it must be 1 to 256"),
         (
+            &with("serving.cache_bytes = 100000000000"),
+            "`serving.cache_bytes` is 100000000000; it must be 0 to 68719476736",
+        ),
+        (
             &with("server.listen = \"8000\""),
             "`server.listen` is \"8000\"; write address and port, for example \"127.0.0.1:8000\"",
         ),

@@ -84,7 +84,8 @@ impl Engine {
         };
         let router = Router::new(profiles.clone(), &options.policy, config)?;
         let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
-        let shared = Arc::new(Shared::new(model, &profiles, router, workers.len(), options));
+        let caches = workers.iter().map(Worker::caches).collect();
+        let shared = Arc::new(Shared::new(model, &profiles, router, caches, options));
 
         let engine = Self { shared, threads: Mutex::default() };
         for worker in workers {
@@ -171,6 +172,7 @@ impl Service for Engine {
                 batch_samples: path.counts.batch_samples,
                 correction: path.correction,
                 coverage: path.coverage,
+                cache: path.cache,
             };
             metrics.observe_path(&path.name, &observation);
         }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mprec_backends::CacheStatistics;
 use mprec_representations::Batch;
 use mprec_router::{DeviceId, Health, Profiles, Query, Router, Time};
 use tokio::sync::oneshot;
@@ -57,7 +58,7 @@ impl Shared {
         model: Arc<Model>,
         profiles: &Profiles,
         router: Router,
-        workers: usize,
+        caches: Vec<Vec<CacheStatistics>>,
         options: &EngineOptions,
     ) -> Self {
         let label = |profile: &mprec_router::PathProfile| PathLabel {
@@ -70,7 +71,7 @@ impl Shared {
             labels: profiles.paths().iter().map(label).collect(),
             clock: Clock::start(),
             gone: Arc::default(),
-            state: Mutex::new(State::new(router, workers, options.queue)),
+            state: Mutex::new(State::new(router, caches, options.queue)),
             work: profiles.devices().iter().map(|_| Condvar::new()).collect(),
             chores: Condvar::new(),
             idle: Condvar::new(),

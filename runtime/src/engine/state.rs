@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use mprec_backends::CacheStatistics;
 use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Router, Time};
 
 use super::{
@@ -38,6 +39,8 @@ pub(super) struct State {
     /// Threads alive, and threads there were at the beginning.
     pub(super) threads: (usize, usize),
     pub(super) counts: Counts,
+    /// By worker and path; zeros where there is no cache.
+    pub(super) caches: Vec<Vec<CacheStatistics>>,
     waiting: HashMap<QueryId, Ticket>,
     waiting_samples: usize,
     waiting_bytes: usize,
@@ -48,15 +51,21 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(router: Router, workers: usize, limits: QueueLimits) -> Self {
+    /// `caches` has an entry for every worker, as [`State::caches`].
+    pub(super) fn new(
+        router: Router,
+        caches: Vec<Vec<CacheStatistics>>,
+        limits: QueueLimits,
+    ) -> Self {
         let paths = router.state().profiles().paths().len();
         Self {
             router,
             phase: Phase::Serving,
-            running: (0..workers).map(|_| Vec::new()).collect(),
+            running: caches.iter().map(|_| Vec::new()).collect(),
             housekeeping: Time::MAX,
             threads: (0, 0),
             counts: Counts { paths: vec![PathCounts::default(); paths], ..Counts::default() },
+            caches,
             waiting: HashMap::new(),
             waiting_samples: 0,
             waiting_bytes: 0,

@@ -1,5 +1,6 @@
 //! What the engine counts.
 
+use mprec_backends::CacheStatistics;
 use mprec_router::{Health, PathId, Promises};
 
 use super::shared::Shared;
@@ -41,6 +42,8 @@ pub struct PathStats {
     pub coverage: f64,
     /// What it did so far.
     pub counts: PathCounts,
+    /// What its workers' caches did, together, by their latest batches.
+    pub cache: CacheStatistics,
 }
 
 /// What became of the queries of one path. Every query taken is in exactly one of `answered`,
@@ -90,6 +93,15 @@ impl Counts {
     }
 }
 
+fn together(caches: impl Iterator<Item = CacheStatistics>) -> CacheStatistics {
+    caches.fold(CacheStatistics::default(), |sum, cache| CacheStatistics {
+        hits: sum.hits + cache.hits,
+        misses: sum.misses + cache.misses,
+        bytes: sum.bytes + cache.bytes,
+        slots: sum.slots + cache.slots,
+    })
+}
+
 impl EngineStats {
     pub(super) fn of(shared: &Shared) -> Self {
         let mut state = shared.state();
@@ -105,6 +117,7 @@ impl EngineStats {
                 correction: path.correction.factor(router.max_batch(id)),
                 coverage: path.correction.coverage(),
                 counts: state.counts.paths[usize::from(id.0)],
+                cache: together(state.caches.iter().map(|worker| worker[usize::from(id.0)])),
             }
         };
         Self {

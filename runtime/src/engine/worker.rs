@@ -7,7 +7,7 @@ use std::{
 };
 
 use core_affinity::CoreId;
-use mprec_backends::{BackendError, Executable};
+use mprec_backends::{BackendError, CacheStatistics, Executable};
 use mprec_representations::Batch;
 use mprec_router::{DeviceId, Next, Profiles, Time};
 
@@ -111,6 +111,11 @@ impl Worker {
             }
         }
         Ok(workers)
+    }
+
+    /// What the caches of its executables did, by path.
+    pub(super) fn caches(&self) -> Vec<CacheStatistics> {
+        self.executables.iter().map(cache_of).collect()
     }
 
     /// The thread's name.
@@ -232,6 +237,8 @@ impl Worker {
         } else {
             state.router.state_mut().failed(&self.taken);
         }
+        let path = usize::from(self.taken.path.0);
+        state.caches[self.index][path] = cache_of(&self.executables[path]);
         let count = state.count(self.taken.path);
         count.batches += 1;
         count.batch_samples += self.scores.len() as u64;
@@ -293,6 +300,10 @@ impl Worker {
             }
         }
     }
+}
+
+fn cache_of(executable: &Option<Box<dyn Executable>>) -> CacheStatistics {
+    executable.as_ref().and_then(|executable| executable.cache()).unwrap_or_default()
 }
 
 /// An error and its causes, in one line.

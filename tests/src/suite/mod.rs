@@ -13,7 +13,7 @@ mod variants;
 use mprec_backends::{Backend, Executable};
 use mprec_representations::{Batch, Program};
 
-pub use tape::Tape;
+pub use tape::{Tape, cache_budgets};
 
 /// A backend under test.
 #[derive(Debug)]
@@ -35,16 +35,17 @@ pub struct Runner {
 pub struct Tolerance {
     /// Of programs whose layers are 32-bit floats.
     pub floats: f32,
-    /// Of programs with 8-bit layers.
-    pub int8: f32,
+    /// Of programs with layers of 8 or 16 bits.
+    pub codes: f32,
 }
 
 impl Tolerance {
     /// Of backends that agree in integers and in layers of 8 bits, and sum products of floats in another order.
     ///
     /// An 8-bit layer alone gives the same bits everywhere. But its inputs come from sums of floats, and where one of them
-    /// lies between two codes, the last bit decides which of them it becomes: one part in 255 of the row's range.
-    pub const OTHER_ORDER: Self = Self { floats: 1e-5, int8: 2e-2 };
+    /// lies between two codes, the last bit decides which of them it becomes: one part in 255 of the row's range. Likewise
+    /// between two values of 16 bits.
+    pub const OTHER_ORDER: Self = Self { floats: 1e-5, codes: 2e-2 };
 }
 
 /// A case that a backend does not pass, and why that is accepted.
@@ -56,11 +57,11 @@ pub struct Exception {
     pub reason: &'static str,
 }
 
-/// Whether a program has 8-bit layers, which decides the tolerance.
+/// Whether a program has layers of 8 or 16 bits, which decides the tolerance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layers {
     Floats,
-    Int8,
+    Codes,
 }
 
 type Case = fn(&Runner);
@@ -74,6 +75,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("every_representation_at_every_precision", variants::every_representation_at_every_precision),
     ("random_variants", variants::random_variants),
     ("random_variants_with_int8_layers", variants::random_variants_with_int8_layers),
+    ("random_variants_with_bf16_layers", variants::random_variants_with_bf16_layers),
     ("tangled_programs", variants::tangled_programs),
     ("batches_of_any_size", bags::batches_of_any_size),
     ("bags_of_any_size", bags::bags_of_any_size),
@@ -112,6 +114,7 @@ macro_rules! conformance {
             every_representation_at_every_precision
             random_variants
             random_variants_with_int8_layers
+            random_variants_with_bf16_layers
             tangled_programs
             batches_of_any_size
             bags_of_any_size
@@ -146,7 +149,7 @@ impl Runner {
     fn check(&self, program: &Program, batches: &[Batch], layers: Layers) -> Result<(), String> {
         let tolerance = match layers {
             Layers::Floats => self.tolerance.floats,
-            Layers::Int8 => self.tolerance.int8,
+            Layers::Codes => self.tolerance.codes,
         };
         self.check_within(program, batches, tolerance)
     }

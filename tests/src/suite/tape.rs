@@ -1,10 +1,23 @@
 //! Programs and batches drawn from a tape of choices, so that a failing case shrinks to few.
+use mprec_backends::{Backend, BackendError, CpuBackend};
 use mprec_representations::{
     Activation, Batch, BatchShape, Combination, DheSpec, Dlrm, DlrmSpec, HashFamily, Interaction,
     Jagged, LayerFormat, Precision, Program, ProgramBuilder, RepresentationSpec, RowFormat,
     RowIndex, Rows, Schema, Slot, SlotShape, SparseFeature, Tensor, Transform, Weights, op::RowsOf,
     quantize, weights::DType,
 };
+
+/// Budgets of caches that hold a few and all of the vectors of a program; any, if it has none.
+///
+/// # Panics
+///
+/// If the native backend refuses the program.
+pub fn cache_budgets(program: &Program) -> [usize; 2] {
+    match CpuBackend::new().with_cache(1).prepare(program) {
+        Err(BackendError::CacheTooSmall { least, .. }) => [least, 64 * least],
+        prepared => prepared.map(|_| [1, 2]).unwrap(),
+    }
+}
 
 /// Choices, then zeros without end.
 pub struct Tape<'a> {
@@ -124,7 +137,7 @@ impl<'a> Tape<'a> {
             match tensor.dtype {
                 DType::I64 => weights.insert(tensor.name, self.family(tensor.shape[0])),
                 DType::F32 => weights.insert(tensor.name, self.tensor(&tensor.shape)),
-                DType::I8 | DType::U8 => unreachable!("only quantised models hold bytes"),
+                other => unreachable!("only quantised models hold {other}"),
             }
         }
         (spec, weights)
@@ -135,9 +148,11 @@ impl<'a> Tape<'a> {
         let (spec, weights) = self.parameters(schema);
         let mut widths = spec.features.iter().flat_map(RepresentationSpec::row_widths);
         let even = widths.all(|width| width.is_multiple_of(2));
-        let rows = match self.choose(4) {
+        let rows = match self.choose(6) {
             1 => RowFormat::Int8,
             2 if even => RowFormat::Int4,
+            3 => RowFormat::F16,
+            4 => RowFormat::BF16,
             _ => RowFormat::F32,
         };
         let (spec, weights) =

@@ -34,18 +34,26 @@ pub(super) fn random_variants(runner: &Runner) {
         |tape, samples| {
             let schema = tape.schema();
             let program = tape.variant(&schema, LayerFormat::F32);
-            let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
+            let batches = [samples, 3, samples].map(|samples| tape.batch(&schema, samples));
             runner.check(&program, &batches, Layers::Floats)
         },
     );
 }
 
 pub(super) fn random_variants_with_int8_layers(runner: &Runner) {
+    random_variants_with(runner, LayerFormat::Int8);
+}
+
+pub(super) fn random_variants_with_bf16_layers(runner: &Runner) {
+    random_variants_with(runner, LayerFormat::BF16);
+}
+
+fn random_variants_with(runner: &Runner, layers: LayerFormat) {
     random(runner, prop_oneof![0..40_usize, Just(129)], |tape, samples| {
         let schema = tape.schema();
-        let program = tape.variant(&schema, LayerFormat::Int8);
+        let program = tape.variant(&schema, layers);
         let batches = [samples, 3].map(|samples| tape.batch(&schema, samples));
-        runner.check(&program, &batches, Layers::Int8)
+        runner.check(&program, &batches, Layers::Codes)
     });
 }
 
@@ -87,8 +95,10 @@ pub(super) fn every_representation_at_every_precision(runner: &Runner) {
         let interaction = interactions[at % 3];
         let spec = DlrmSpec::uniform(&schema, representation, interaction, &[8], &[8]);
         let weights = fixtures::weights(&schema, &spec, at as u64 + 1);
-        for rows in [RowFormat::F32, RowFormat::Int8, RowFormat::Int4] {
-            for layers in [LayerFormat::F32, LayerFormat::Int8] {
+        for rows in
+            [RowFormat::F32, RowFormat::F16, RowFormat::BF16, RowFormat::Int8, RowFormat::Int4]
+        {
+            for layers in [LayerFormat::F32, LayerFormat::BF16, LayerFormat::Int8] {
                 let precision = Precision { rows, layers };
                 let (spec, weights) = quantize(&schema, &spec, &weights, precision).unwrap();
                 let program = Dlrm::load(&schema, &spec, &weights).unwrap().lower().unwrap();
@@ -97,7 +107,7 @@ pub(super) fn every_representation_at_every_precision(runner: &Runner) {
                     .map(|form| Tape::new(&[form, 1]).batch(&schema, 5 + form as usize));
                 let layers = match layers {
                     LayerFormat::F32 => Layers::Floats,
-                    LayerFormat::Int8 => Layers::Int8,
+                    LayerFormat::BF16 | LayerFormat::Int8 => Layers::Codes,
                 };
                 runner.check(&program, &batches, layers).unwrap_or_else(|error| {
                     panic!("{representation:?}, {interaction:?}, {precision:?}: {error}")

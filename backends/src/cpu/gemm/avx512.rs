@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 
 use mprec_representations::Activation;
 
-use super::{Packed, check, finish, lanes, pack::Panel};
+use super::{Packed, check, finish, lanes};
 use crate::cpu::{
     matrix::{Matrix, MatrixMut},
     products::{Block, F32, Sums, row_blocks},
@@ -39,28 +39,29 @@ pub(super) fn multiply(input: Matrix<'_>, layer: &Packed, mut output: MatrixMut<
                 // SAFETY: the input holds rows `first..first + size` at its stride, the panel as many
                 // vectors of weights for every input, and AVX-512 is enabled here.
                 unsafe { F32[at][vectors - 1](block, &mut sums) };
-                store(&sums, size, &panel, relu, (first, &mut output));
+                store(&sums, (size, panel.first), panel.bias, relu, (first, &mut output));
             }
         }
     }
     finish(layer.activation(), &mut output);
 }
 
-/// Writes the sums of a block of `size` rows from row `first` on, with bias and activation.
+/// Writes the sums of a block of `size` rows from row `first` and output `from` on, with bias, `[vectors, LANES]`, and
+/// activation.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store(
+pub(in crate::cpu) fn store(
     sums: &Sums,
-    size: usize,
-    panel: &Panel<'_>,
+    (size, from): (usize, usize),
+    bias: &[f32],
     relu: bool,
     (first, output): (usize, &mut MatrixMut<'_>),
 ) {
-    let vectors = panel.width / LANES;
-    let (left, stride) = (output.width() - panel.first, output.stride());
+    let vectors = bias.len() / LANES;
+    let (left, stride) = (output.width() - from, output.stride());
     assert!(first + size <= output.rows());
-    let to = output.as_mut_slice()[first * stride + panel.first..].as_mut_ptr();
-    for (vector, bias) in panel.bias.chunks_exact(LANES).enumerate() {
+    let to = output.as_mut_slice()[first * stride + from..].as_mut_ptr();
+    for (vector, bias) in bias.chunks_exact(LANES).enumerate() {
         // SAFETY: one vector of bias is there.
         let bias = unsafe { _mm512_loadu_ps(bias.as_ptr()) };
         let at = vector * LANES;

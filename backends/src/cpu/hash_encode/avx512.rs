@@ -3,8 +3,8 @@
 use std::arch::x86_64::{
     __m512, __m512d, _CMP_GE_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm256_castps_pd,
     _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps256_ps512, _mm512_cmp_pd_mask,
-    _mm512_cvtpd_ps, _mm512_div_ps, _mm512_fmadd_pd, _mm512_fmadd_round_pd, _mm512_fnmadd_pd,
-    _mm512_insertf64x4, _mm512_loadu_pd, _mm512_mask_storeu_ps, _mm512_mask_sub_pd, _mm512_mul_ps,
+    _mm512_cvtpd_ps, _mm512_fmadd_pd, _mm512_fmadd_round_pd, _mm512_fnmadd_pd, _mm512_insertf64x4,
+    _mm512_loadu_pd, _mm512_mask_storeu_ps, _mm512_mask_sub_pd, _mm512_mul_pd, _mm512_mul_ps,
     _mm512_set1_pd, _mm512_set1_ps, _mm512_sub_pd, _mm512_sub_ps,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn encode(encoder: &Encoder, ids: &[u64], mut codes: MatrixMut<'_>) {
     let Some(shared) = &encoder.shared else { return scalar::encode(encoder, ids, codes) };
     check(encoder, ids, &codes);
     let scale = match encoder.transform {
-        Transform::Uniform => Some(shared.m as f32 - 1.0),
+        Transform::Uniform => Some(shared.scale()),
         Transform::Gaussian => None,
     };
     for (row, &id) in ids.iter().enumerate() {
@@ -35,19 +35,22 @@ pub(super) fn encode(encoder: &Encoder, ids: &[u64], mut codes: MatrixMut<'_>) {
 
 /// Writes the hashes of a residue as floats or, with a scale, their uniform transform.
 #[target_feature(enable = "avx512f")]
-fn hashes(shared: &Shared, residue: f64, scale: Option<f32>, codes: &mut [f32]) {
+fn hashes(shared: &Shared, residue: f64, scale: Option<f64>, codes: &mut [f32]) {
     let padded = codes.len().next_multiple_of(LANES);
     assert!(shared.a.len() >= padded && shared.b.len() >= padded);
     for at in (0..codes.len()).step_by(LANES) {
         // SAFETY: `at + LANES <= padded`, and both columns are that long.
         let (low, high) = unsafe { (half(shared, residue, at), half(shared, residue, at + 8)) };
-        let mut code = join(low, high);
-        if let Some(scale) = scale {
-            // In the definition's order. Doubling is exact, so only the division and the
-            // subtraction round, as there.
-            code = _mm512_div_ps(code, _mm512_set1_ps(scale));
-            code = _mm512_sub_ps(_mm512_mul_ps(code, _mm512_set1_ps(2.0)), _mm512_set1_ps(1.0));
-        }
+        let code = match scale {
+            Some(scale) => {
+                // In the definition's order. Doubling is exact, so only the quotient and the subtraction round, as
+                // there; see [`Shared::scale`].
+                let scale = _mm512_set1_pd(scale);
+                let code = join(_mm512_mul_pd(low, scale), _mm512_mul_pd(high, scale));
+                _mm512_sub_ps(_mm512_mul_ps(code, _mm512_set1_ps(2.0)), _mm512_set1_ps(1.0))
+            }
+            None => join(low, high),
+        };
         let left = codes.len() - at;
         let mask = if left >= LANES { u16::MAX } else { (1 << left) - 1 };
         // SAFETY: the mask has no lane beyond the end of `codes`.
@@ -96,7 +99,7 @@ fn reduce(value: __m512d, modulus: f64) -> __m512d {
     _mm512_mask_sub_pd(value, over, value, modulus)
 }
 
-/// Sixteen doubles that are small integers, as floats.
+/// Sixteen doubles as floats.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn join(low: __m512d, high: __m512d) -> __m512 {

@@ -131,6 +131,18 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// What a hash is multiplied by, as a double, to give `hash / (m - 1)` once the product is rounded to a float.
+    ///
+    /// The product is off by less than 2^-51 of itself, and no quotient of integers below 2^24 comes closer than
+    /// 2^-49 of itself to the middle between two floats: that middle is `k / 2^j`, `k` odd and of 25 bits, from which a
+    /// quotient by `m - 1` differs by at least `1 / (2^j · (m - 1))`.
+    #[cfg(target_arch = "x86_64")]
+    fn scale(&self) -> f64 {
+        1.0 / (self.m - 1.0)
+    }
+}
+
 /// Panics unless the shapes fit. Kernels rely on it.
 fn check(encoder: &Encoder, ids: &[u64], codes: &MatrixMut<'_>) {
     assert_eq!(codes.width(), encoder.hashes(), "width of a code");

@@ -97,3 +97,19 @@ fn the_largest_shared_prime_is_the_last_whose_square_is_exact() {
     let square = |p: i64| (p as u64) * (p as u64);
     assert!(square(MAX_SHARED_PRIME) < 1 << 53 && square(MAX_SHARED_PRIME + 1) > 1 << 53);
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_product_rounds_to_every_quotient() {
+    for m in [2, 3, 97, 999_983, 1_000_000, mprec_representations::dhe::MAX_RANGE] {
+        let shared = Shared::of(&family(&[[1, 0, MAX_SHARED_PRIME, m]])).unwrap();
+        let scale = shared.scale();
+        // All of the first and the last million: the closest to the middle between two floats are anywhere.
+        let ends = (0..m.min(1 << 20)).chain((m - (1 << 20)).max(0)..m);
+        for hash in ends {
+            let exact = hash as f32 / (m - 1) as f32;
+            let got = (hash as f64 * scale) as f32;
+            assert!(got.to_bits() == exact.to_bits(), "{hash} of {m}: {got} {exact}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Layers: sums of products and activations.
 
+use half::bf16;
 use mprec_representations::{Activation, Int8Weights, LayerWeights, Tensor, quant::MAX_INPUTS};
 
 use super::{Attribute, BackendError, ElementType, Lowering, Name, Parameter, unsupported};
@@ -18,6 +19,15 @@ impl Lowering<'_> {
                 let weight = self.model.parameter("weight", Parameter::F32(weight.clone()));
                 let turned = [("transB", Attribute::Integer(1))];
                 Ok(self.model.node("Gemm", &[input, &weight, &bias], &turned))
+            }
+            LayerWeights::BF16(weight) => {
+                // ONNX Runtime has no products of these halves on a CPU: the weights are widened, the inputs rounded.
+                let rounded = self.cast(input, ElementType::BF16);
+                let rounded = self.cast(&rounded, ElementType::F32);
+                let weight = Parameter::F32(weight.map(bf16::to_f32));
+                let weight = self.model.parameter("weight", weight);
+                let turned = [("transB", Attribute::Integer(1))];
+                Ok(self.model.node("Gemm", &[&rounded, &weight, &bias], &turned))
             }
             LayerWeights::Int8(weight) => {
                 let products = self.int8(input, weight);

@@ -35,6 +35,16 @@ impl Lowering<'_> {
                 let table = self.model.parameter("rows", Parameter::F32(table.clone()));
                 self.model.node("Gather", &[&table, &at], &[])
             }
+            Rows::F16(table) => {
+                let table = self.model.parameter("rows", Parameter::F16(table.clone()));
+                let picked = self.model.node("Gather", &[&table, &at], &[]);
+                self.cast(&picked, ElementType::F32)
+            }
+            Rows::BF16(table) => {
+                let table = self.model.parameter("rows", Parameter::BF16(table.clone()));
+                let picked = self.model.node("Gather", &[&table, &at], &[]);
+                self.cast(&picked, ElementType::F32)
+            }
             Rows::Fused(rows) => self.fused(rows, &at),
             _ => return Err(unsupported("rows of this format")),
         };

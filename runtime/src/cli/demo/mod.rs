@@ -26,7 +26,7 @@ use mprec_representations::{Bundle, BundleWriter, LayerFormat, Precision, RowFor
 use mprec_router::{PolicyName, Profiles};
 use mprec_runtime::{
     load::{LoadOptions, LoadReport, StoredRows},
-    paths::bring_up,
+    paths::{Memory, bring_up},
     profiler::ProfileFile,
 };
 use serde::Serialize;
@@ -312,7 +312,7 @@ impl Demo {
             }
             Err(error) => output.note(&format!("without paths on ONNX Runtime: {error}")),
         }
-        let resident = bring_up(bundle, &paths, &BTreeMap::new())?;
+        let resident = bring_up(bundle, &paths, &BTreeMap::new(), &Memory::default())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);

@@ -1,0 +1,79 @@
+use std::sync::Arc;
+
+use super::*;
+
+fn answer(path: &str) -> Answer {
+    Answer {
+        scores: vec![0.5; 4],
+        path: path.into(),
+        variant: "table".into(),
+        version: Arc::from("1"),
+        quality: 0.75,
+        downgraded: true,
+        queue: Duration::from_micros(300),
+        compute: Duration::from_millis(3),
+        batch_samples: 4,
+    }
+}
+
+#[test]
+fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
+    let sla = Duration::from_millis(17);
+    let metrics = Metrics::new("0.1.0", &["table@cpu"], &[sla]);
+    metrics.record_answer(&answer("table@cpu"), 4, sla, true);
+    metrics.record_answer(&answer("table@cpu"), 4, sla * 2, false);
+    metrics.record_answer(&answer("dhe@moon"), 4, sla, true);
+    metrics.record_refusal(&Refusal::Unavailable { reason: "stopping" });
+    metrics.record_request(RequestEnd::Error(ErrorCode::BadJson), sla);
+    assert!(!metrics.page().contains("mprec_path_up{"), "nobody has looked");
+    let observation = PathObservation {
+        is_up: true,
+        queued: 3,
+        batches: 5,
+        batch_samples: 70,
+        correction: 1.25,
+        coverage: 0.95,
+        cache: CacheStatistics { hits: 90, misses: 10, bytes: 4_096, slots: 51 },
+    };
+    metrics.observe_path("table@cpu", &observation);
+    let page = metrics.page();
+    for line in [
+        "mprec_build_info{version=\"0.1.0\"} 1",
+        "mprec_query_latency_seconds_bucket{path=\"table@cpu\",le=\"0.017\"} 1",
+        "mprec_query_latency_seconds_count{path=\"table@cpu\"} 2",
+        "mprec_queries_answered_total{path=\"table@cpu\",timing=\"late\"} 1",
+        "mprec_queries_answered_total{path=\"other\",timing=\"in_time\"} 1",
+        "mprec_correct_in_time_total{path=\"table@cpu\"} 3",
+        "mprec_queries_refused_total{reason=\"unavailable\"} 1",
+        "mprec_requests_total{code=\"bad_json\"} 1",
+        "mprec_path_up{path=\"table@cpu\"} 1",
+        "mprec_batch_samples_total{path=\"table@cpu\"} 70",
+        "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
+        "mprec_cache_hits_total{path=\"table@cpu\"} 90",
+        "mprec_cache_misses_total{path=\"table@cpu\"} 10",
+        "mprec_cache_bytes{path=\"table@cpu\"} 4096",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+    }
+}
+
+#[test]
+fn every_metric_is_announced_once_and_is_named_by_the_rules() {
+    let page = Metrics::new("0", &["a@b"], &[]).page();
+    let mut names = std::collections::BTreeSet::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(name.starts_with("mprec_") && names.insert(name), "{name}");
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+    }
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        let base = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part))
+            .unwrap_or(name);
+        assert!(names.contains(base) || names.contains(name), "{name} has no type");
+        let value = line.rsplit_once(' ').unwrap().1;
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+}
