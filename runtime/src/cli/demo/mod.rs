@@ -171,10 +171,12 @@ impl Demo {
         let plan = trace::Plan::new(&profiles, &self.sizes, seconds, sla, self.seed)?;
         let rounds = if self.quick { 1 } else { self.rounds };
         let policies = policies(&profiles);
+        let paths: Vec<&str> = profiles.paths().iter().map(|path| path.name.as_str()).collect();
+        let paths = paths.join(",");
         let mut runs: Vec<Vec<LoadReport>> = policies.iter().map(|_| Vec::new()).collect();
         for round in 1..=rounds {
             for (policy, runs) in policies.iter().zip(&mut runs) {
-                let load = self.serve(policy, &plan, &rows, output)?;
+                let load = self.serve(policy, &paths, &plan, &rows, output)?;
                 output.note(&format!(
                     "round {round} of {rounds}, {policy:20} {:6.0} correct in time/s, {:.2} % in time, p99 {:.1} ms",
                     load.correct_in_time_per_s,
@@ -214,11 +216,12 @@ impl Demo {
     fn serve(
         &self,
         policy: &PolicyName,
+        paths: &str,
         plan: &trace::Plan,
         rows: &StoredRows,
         output: &Output,
     ) -> Result<LoadReport, Failure> {
-        let server = server::Server::start(&self.out, policy, self.sla_ms)?;
+        let server = server::Server::start(&self.out, paths, policy, self.sla_ms)?;
         let warm_up = LoadOptions::new(server.url(), plan.warm_up.clone());
         load::run_with_bar(&warm_up, rows, "warm-up", output)?;
         let options = LoadOptions::new(server.url(), plan.trace.clone());
