@@ -12,6 +12,10 @@ use std::{
 
 use serde_json::Value;
 
+#[expect(unreachable_pub, reason = "shared with a crate, where it is public")]
+#[path = "src/require.rs"]
+mod require;
+
 fn mprec(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mprec"))
         .args(arguments)
@@ -240,10 +244,33 @@ fn rows_of_any_schema_become_a_served_model() {
     assert!(loaded["observed_accuracy"].is_number(), "labels were sent along: {loaded}");
 }
 
+/// `table` on every backend that can be used here.
+fn paths(folder: &Path) -> Vec<&'static str> {
+    let listed = json(folder, &["backends"]);
+    let backend =
+        |name: &str| listed["backends"].as_array().unwrap().iter().find(|it| it["name"] == name);
+    let mut paths = vec!["table@cpu"];
+    let onnx = backend("onnx").unwrap();
+    if onnx["usable"] == true {
+        paths.push("table@onnx");
+    } else {
+        require::skip("onnx", &onnx["reason"].to_string());
+        assert!(onnx["remedy"].is_string(), "{onnx}");
+    }
+    assert!(backend("cpu").unwrap()["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+    paths
+}
+
 #[test]
 fn a_served_score_is_the_score_of_the_file() {
     let folder = trained();
     let folder = folder.path();
+    for path in paths(folder) {
+        score_and_serve(folder, path);
+    }
+}
+
+fn score_and_serve(folder: &Path, path: &str) {
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(folder.join("model/manifest.json")).unwrap())
             .unwrap();
@@ -270,7 +297,7 @@ fn a_served_score_is_the_score_of_the_file() {
         "score",
         "model",
         "--path",
-        "table@cpu",
+        path,
         "--input",
         "batch.safetensors",
         "--output",
@@ -287,12 +314,9 @@ fn a_served_score_is_the_score_of_the_file() {
         .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
         .collect();
 
-    json(
-        folder,
-        &["profile", "model", "--paths", "table@cpu", "--out", "one.json", "--seconds", "1"],
-    );
+    json(folder, &["profile", "model", "--paths", path, "--out", "one.json", "--seconds", "1"]);
     let (_server, url) =
-        serve(folder, &["--profiles", "one.json", "--paths", "table@cpu", "--sla-ms", "2000"]);
+        serve(folder, &["--profiles", "one.json", "--paths", path, "--sla-ms", "2000"]);
     let ids: Vec<i64> = [vec![1; sparse], vec![0; sparse]].concat();
     let request = serde_json::json!({
         "inputs": [
@@ -302,13 +326,31 @@ fn a_served_score_is_the_score_of_the_file() {
     });
     let (status, reply) = post(&url, "/v2/models/ctr/infer", &request.to_string());
     assert_eq!(status, 200, "{reply}");
-    assert_eq!(reply["parameters"]["path"], "table@cpu");
+    assert_eq!(reply["parameters"]["path"], path);
     for (at, score) in scores.iter().enumerate() {
         let served = reply["outputs"][0]["data"][at].as_f64().unwrap() as f32;
         assert!((served - score).abs() < 1e-6, "{served} {score}");
     }
     let (status, reply) = post(&url, "/v2/models/other/infer", &request.to_string());
     assert_eq!((status, &reply["code"]), (404, &Value::from("unknown_model")), "{reply}");
+}
+
+#[test]
+fn a_variant_becomes_an_onnx_file() {
+    let folder = trained();
+    let folder = folder.path();
+    let export = ["export", "onnx", "model", "--variant", "both", "--out", "both.onnx"];
+    let written = json(folder, &export);
+    assert!(written["data"].is_null());
+    let within = std::fs::metadata(folder.join("both.onnx")).unwrap().len();
+    assert_eq!(written["bytes"], within);
+    let beside = json(folder, &[&export[..], &["--bags", "--max-inline-mib", "0"]].concat());
+    assert_eq!(beside["data"], "both.onnx.data");
+    assert!(std::fs::metadata(folder.join("both.onnx")).unwrap().len() < within);
+    let inspected = json(folder, &["inspect", "model"]);
+    assert_eq!(beside["sparse"].as_array().unwrap().len(), inspected["sparse_features"]);
+    let missing = mprec(folder, &["export", "onnx", "model", "--variant", "none"]);
+    assert_eq!(missing.status.code(), Some(2));
 }
 
 #[test]
@@ -344,6 +386,8 @@ fn every_command_explains_itself() {
         "score",
         "quantize",
         "materialise",
+        "export",
+        "backends",
         "bench",
         "profile",
         "simulate",
@@ -377,7 +421,7 @@ fn what_people_read_is_as_it_was() {
     for (name, path) in [
         ("unknown_variant", "tabel@cpu"),
         ("unknown_backend", "table@gpu"),
-        ("not_compiled", "table@onnx"),
+        ("not_compiled", "table@wgpu"),
     ] {
         insta::assert_snapshot!(name, masked(folder, &[&eval[..], &[path]].concat()));
     }

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | [`ReferenceBackend`] | `reference` | nothing; slow, and the definition of every other |
 //! | [`CpuBackend`] | `cpu` | nothing; AVX2 or AVX-512 is used where the machine has it |
+//! | [`onnx`] | `onnx` | cargo feature `onnx`; loads ONNX Runtime's library when it is opened |
 //!
-//! `torch`, `onnx` and `wgpu` are spelled in paths already and answer with
+//! `torch` and `wgpu` are spelled in paths already and answer with
 //! [`BackendError::NotCompiled`]. [`registry`] says what this build can open, and opens it.
 //!
 //! ```
@@ -30,6 +31,7 @@ mod backend;
 mod cache;
 pub mod cpu;
 mod error;
+pub mod onnx;
 mod path;
 mod reference;
 pub mod registry;

@@ -4,6 +4,7 @@ use crate::{
     backend::Backend,
     cpu::{CpuBackend, Level},
     error::BackendError,
+    onnx,
     path::{BackendKind, TorchDevice},
     reference::ReferenceBackend,
 };
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Availability> {
     let state = |backend| match backend {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
+        BackendKind::Onnx => onnx::open().map(|(_, description)| description),
         _ => Err(BackendError::NotCompiled { backend }),
     };
     kinds.map(|backend| Availability { backend, state: state(backend) }).into()
@@ -38,7 +40,8 @@ pub fn all() -> Vec<Availability> {
 ///
 /// # Errors
 ///
-/// [`BackendError::NotCompiled`] if this build lacks it. Never another backend in its place.
+/// [`BackendError::NotCompiled`] if this build lacks it, [`BackendError::Unavailable`] if this machine lacks what it
+/// needs. Never another backend in its place.
 pub fn open(backend: BackendKind) -> Result<Box<dyn Backend>, BackendError> {
     open_with_cache(backend, 0)
 }
@@ -56,15 +59,14 @@ pub fn open_with_cache(
     match backend {
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
         BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
-        BackendKind::Torch(_) | BackendKind::Onnx | BackendKind::Wgpu => {
-            Err(BackendError::NotCompiled { backend })
-        }
+        BackendKind::Onnx => Ok(onnx::open()?.0),
+        BackendKind::Torch(_) | BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
     }
 }
 
-/// The backends that [`open`] can open, for messages.
+/// The backends that this build has, for messages.
 pub(crate) fn compiled_names() -> &'static str {
-    "`cpu` and `reference`"
+    if onnx::COMPILED { "`cpu`, `onnx` and `reference`" } else { "`cpu` and `reference`" }
 }
 
 #[cfg(test)]
@@ -82,7 +84,9 @@ mod tests {
                 }
                 Err(error) => {
                     assert_eq!(error.to_string(), state.unwrap_err().to_string());
-                    assert!(error.to_string().contains("`cpu`"), "{error}");
+                    let lacking = matches!(error, BackendError::NotCompiled { .. });
+                    assert_eq!(!compiled_names().contains(&format!("`{backend}`")), lacking);
+                    assert!(!lacking || error.to_string().contains("`cpu`"), "{error}");
                 }
             }
         }

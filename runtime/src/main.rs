@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
+    if let Some(library) = std::env::var_os("MPREC_ONNX_LIBRARY").filter(|path| !path.is_empty()) {
+        mprec_backends::onnx::set_library(library.into());
+    }
     let arguments = cli::Arguments::parse();
     let log = std::env::var("MPREC_LOG").ok();
     cli::run(arguments, log.as_deref())

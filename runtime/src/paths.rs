@@ -322,7 +322,10 @@ mod tests {
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
         );
         assert_eq!(fail("dhe@cpu").to_string(), "path `dhe@cpu` cannot be loaded");
-        assert_eq!(fail("table@onnx").to_string(), "path `table@onnx` cannot be brought up");
+        assert_eq!(
+            fail("table@torch:cuda:9").to_string(),
+            "path `table@torch:cuda:9` cannot be brought up"
+        );
     }
 
     #[test]

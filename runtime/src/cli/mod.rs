@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
 
+mod backends;
 mod bench;
 mod data;
 mod demo;
 mod eval;
+mod export;
 mod failure;
 mod inputs;
 mod inspect;
@@ -64,6 +66,11 @@ enum Command {
     Quantize(quantize::Quantize),
     /// Add a variant whose DHEs are computed once for every id: their quality at a table's speed.
     Materialise(materialise::Materialise),
+    /// Write a variant in a format that others read.
+    #[command(subcommand)]
+    Export(export::Command),
+    /// Show which backends can be used here, and why others cannot.
+    Backends(backends::Backends),
     /// Measure how long each path takes, by batch size.
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
@@ -93,6 +100,8 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Score(command) => command.run(&output),
                 Command::Quantize(command) => command.run(&output),
                 Command::Materialise(command) => command.run(&output),
+                Command::Export(command) => command.run(&output),
+                Command::Backends(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),

@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use mprec_backends::{BackendKind, Path, registry};
 use mprec_datasets::{
     Coding, Dataset, Layout, PrepareOptions, Recipe, Split, synthetic::SyntheticOptions,
     synthetic::prepare_synthetic,
@@ -45,6 +46,10 @@ const VARIANTS: [&str; 4] = ["table", "hash", "dhe", "hybrid"];
 
 /// The most accurate and slowest choice: the mean logit of these two.
 const ENSEMBLE: [&str; 2] = ["table", "hybrid"];
+
+/// Served by ONNX Runtime too, where there is one: the fastest and the most accurate. All would double the time that the
+/// demo takes.
+const ON_ONNX: [&str; 2] = ["table", "ensemble"];
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -166,10 +171,12 @@ impl Demo {
         let plan = trace::Plan::new(&profiles, &self.sizes, seconds, sla, self.seed)?;
         let rounds = if self.quick { 1 } else { self.rounds };
         let policies = policies(&profiles);
+        let paths: Vec<&str> = profiles.paths().iter().map(|path| path.name.as_str()).collect();
+        let paths = paths.join(",");
         let mut runs: Vec<Vec<LoadReport>> = policies.iter().map(|_| Vec::new()).collect();
         for round in 1..=rounds {
             for (policy, runs) in policies.iter().zip(&mut runs) {
-                let load = self.serve(policy, &plan, &rows, output)?;
+                let load = self.serve(policy, &paths, &plan, &rows, output)?;
                 output.note(&format!(
                     "round {round} of {rounds}, {policy:20} {:6.0} correct in time/s, {:.2} % in time, p99 {:.1} ms",
                     load.correct_in_time_per_s,
@@ -209,11 +216,12 @@ impl Demo {
     fn serve(
         &self,
         policy: &PolicyName,
+        paths: &str,
         plan: &trace::Plan,
         rows: &StoredRows,
         output: &Output,
     ) -> Result<LoadReport, Failure> {
-        let server = server::Server::start(&self.out, policy, self.sla_ms)?;
+        let server = server::Server::start(&self.out, paths, policy, self.sla_ms)?;
         let warm_up = LoadOptions::new(server.url(), plan.warm_up.clone());
         load::run_with_bar(&warm_up, rows, "warm-up", output)?;
         let options = LoadOptions::new(server.url(), plan.trace.clone());
@@ -298,7 +306,15 @@ impl Demo {
     }
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
-        let paths = profile::default_paths(bundle)?;
+        let mut paths = profile::default_paths(bundle)?;
+        match registry::open(BackendKind::Onnx) {
+            Ok(_) => {
+                for variant in ON_ONNX {
+                    paths.push(Path::new(variant, BackendKind::Onnx)?);
+                }
+            }
+            Err(error) => output.note(&format!("without paths on ONNX Runtime: {error}")),
+        }
         let resident = bring_up(bundle, &paths, &BTreeMap::new(), &Memory::default())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
@@ -435,8 +451,8 @@ impl Served {
             .iter()
             .filter(|(_, path)| path.answered > 0)
             .map(|(name, path)| {
-                let variant = name.split('@').next().unwrap_or(name);
-                format!("{variant} {:.0} %", 100.0 * path.answered as f64 / answered)
+                let name = name.strip_suffix("@cpu").unwrap_or(name);
+                format!("{name} {:.0} %", 100.0 * path.answered as f64 / answered)
             })
             .collect();
         vec![

@@ -28,8 +28,13 @@ struct Started {
 }
 
 impl Server {
-    /// Serves the demo's bundle by one policy, on a free port.
-    pub(super) fn start(folder: &Path, policy: &PolicyName, sla_ms: f64) -> anyhow::Result<Self> {
+    /// Serves `paths` of the demo's bundle, separated by commas, by one policy, on a free port.
+    pub(super) fn start(
+        folder: &Path,
+        paths: &str,
+        policy: &PolicyName,
+        sla_ms: f64,
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let child = Command::new(program)
             .args(["serve", "--json", "--quiet", "--listen", "127.0.0.1:0"])
@@ -37,6 +42,7 @@ impl Server {
             .arg(folder.join("model"))
             .arg("--profiles")
             .arg(folder.join("profiles.json"))
+            .args(["--paths", paths])
             .args(["--policy", &policy.to_string(), "--sla-ms", &sla_ms.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,14 +1,11 @@
 //! What a cache holds, and that its vectors are those that would be computed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "some helpers are for the other tests")]
-mod common;
-
-use common::Tape;
 use mprec_backends::{
     Backend, BackendError, CacheStatistics, CpuBackend, Executable, HotId, Level, ReferenceBackend,
 };
 use mprec_representations::{Batch, BatchShape, LayerFormat, Program, Schema, SparseFeature};
+use mprec_tests::suite::Tape;
 
 /// Two features of 300 ids, each with a DHE; the choices say which.
 fn dhe(layers: LayerFormat) -> (Schema, Program) {

@@ -1,16 +1,13 @@
 //! A run allocates nothing, whatever the batch.
 
-#[expect(dead_code, reason = "tangles are for the other tests")]
-mod common;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
 
-use common::{Tape, cache_budgets};
 use mprec_backends::{Backend, CpuBackend, Level};
 use mprec_representations::LayerFormat;
+use mprec_tests::suite::{Tape, cache_budgets};
 
 struct Counting;
 

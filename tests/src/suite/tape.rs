@@ -1,6 +1,4 @@
 //! Programs and batches drawn from a tape of choices, so that a failing case shrinks to few.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use mprec_backends::{Backend, BackendError, CpuBackend};
 use mprec_representations::{
     Activation, Batch, BatchShape, Combination, DheSpec, Dlrm, DlrmSpec, HashFamily, Interaction,
@@ -10,7 +8,11 @@ use mprec_representations::{
 };
 
 /// Budgets of caches that hold a few and all of the vectors of a program; any, if it has none.
-pub(crate) fn cache_budgets(program: &Program) -> [usize; 2] {
+///
+/// # Panics
+///
+/// If the native backend refuses the program.
+pub fn cache_budgets(program: &Program) -> [usize; 2] {
     match CpuBackend::new().with_cache(1).prepare(program) {
         Err(BackendError::CacheTooSmall { least, .. }) => [least, 64 * least],
         prepared => prepared.map(|_| [1, 2]).unwrap(),
@@ -18,7 +20,7 @@ pub(crate) fn cache_budgets(program: &Program) -> [usize; 2] {
 }
 
 /// Choices, then zeros without end.
-pub(crate) struct Tape<'a> {
+pub struct Tape<'a> {
     choices: &'a [u32],
     at: usize,
     /// Advances with every value drawn, so that equal choices do not give equal weights.
@@ -26,23 +28,25 @@ pub(crate) struct Tape<'a> {
 }
 
 impl<'a> Tape<'a> {
-    pub(crate) fn new(choices: &'a [u32]) -> Self {
+    /// A tape that starts with these choices.
+    pub fn new(choices: &'a [u32]) -> Self {
         Self { choices, at: 0, state: 88_172_645_463_325_252 }
     }
 
     /// Below `bound`; zero when the tape has ended.
-    pub(crate) fn choose(&mut self, bound: usize) -> usize {
+    pub fn choose(&mut self, bound: usize) -> usize {
         let choice = self.choices.get(self.at).copied().unwrap_or(0);
         self.at += 1;
         choice as usize % bound
     }
 
-    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    /// One of `from`; the first when the tape has ended.
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.choose(from.len())].clone()
     }
 
     /// 64 bits that do not depend on the choices (xorshift).
-    pub(crate) fn random(&mut self) -> u64 {
+    pub fn random(&mut self) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -50,18 +54,19 @@ impl<'a> Tape<'a> {
     }
 
     /// Uniform in `-scale..scale`.
-    pub(crate) fn value(&mut self, scale: f32) -> f32 {
+    pub fn value(&mut self, scale: f32) -> f32 {
         ((self.random() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0) * scale
     }
 
     /// Values such that a layer's outputs have about the size of its inputs.
-    pub(crate) fn tensor(&mut self, shape: &[usize]) -> Tensor<f32> {
+    pub fn tensor(&mut self, shape: &[usize]) -> Tensor<f32> {
         let width = shape.last().copied().unwrap_or(1).max(1) as f32;
         let scale = if shape.len() == 1 { 0.3 } else { 1.5 / width.sqrt() };
         Tensor::new(shape, (0..shape.iter().product()).map(|_| self.value(scale)).collect())
     }
 
-    pub(crate) fn family(&mut self, hashes: usize) -> Tensor<i64> {
+    /// Parameters of `hashes` hashes, `[hashes, 4]`.
+    pub fn family(&mut self, hashes: usize) -> Tensor<i64> {
         let p = self.pick(&[1_000_003_i64, 97, 94_906_265, 1 << 31]);
         let shared = self.choose(4) > 0;
         let rows = (0..hashes).flat_map(|at| {
@@ -72,7 +77,8 @@ impl<'a> Tape<'a> {
         Tensor::new(&[hashes, 4], rows.collect())
     }
 
-    pub(crate) fn schema(&mut self) -> Schema {
+    /// Up to 4 dense and 6 sparse features.
+    pub fn schema(&mut self) -> Schema {
         let dense = (0..1 + self.choose(4)).map(|at| format!("d{at}")).collect();
         let sparse = (0..1 + self.choose(6))
             .map(|at| SparseFeature {
@@ -115,7 +121,7 @@ impl<'a> Tape<'a> {
     }
 
     /// A model with a choice of representation for every feature, in full precision.
-    pub(crate) fn parameters(&mut self, schema: &Schema) -> (DlrmSpec, Weights) {
+    pub fn parameters(&mut self, schema: &Schema) -> (DlrmSpec, Weights) {
         let dim = self.pick(&[16, 1, 2, 8, 17, 32, 64]);
         let interaction = self.pick(&[
             Interaction::Dot { itself: false },
@@ -138,7 +144,7 @@ impl<'a> Tape<'a> {
     }
 
     /// Such a model, its rows in any format.
-    pub(crate) fn model(&mut self, schema: &Schema, layers: LayerFormat) -> Dlrm {
+    pub fn model(&mut self, schema: &Schema, layers: LayerFormat) -> Dlrm {
         let (spec, weights) = self.parameters(schema);
         let mut widths = spec.features.iter().flat_map(RepresentationSpec::row_widths);
         let even = widths.all(|width| width.is_multiple_of(2));
@@ -155,7 +161,7 @@ impl<'a> Tape<'a> {
     }
 
     /// One model, or the mean of the logits of two.
-    pub(crate) fn variant(&mut self, schema: &Schema, layers: LayerFormat) -> Program {
+    pub fn variant(&mut self, schema: &Schema, layers: LayerFormat) -> Program {
         let mut program = ProgramBuilder::new(schema);
         let mut logit = self.model(schema, layers).lower_into(&mut program).unwrap();
         if self.choose(3) == 1 {
@@ -166,7 +172,7 @@ impl<'a> Tape<'a> {
     }
 
     /// Operations in no sensible order over slots picked at random: layouts no model would have.
-    pub(crate) fn tangle(&mut self, schema: &Schema) -> Program {
+    pub fn tangle(&mut self, schema: &Schema) -> Program {
         let mut program = ProgramBuilder::new(schema);
         let mut slots: Vec<(Slot, SlotShape)> = Vec::new();
         let dense = SlotShape { rows: RowsOf::Samples, width: program.width(program.dense()) };
@@ -246,7 +252,7 @@ impl<'a> Tape<'a> {
     }
 
     /// A batch with `samples` samples: one id a bag, or any number, weighted or not.
-    pub(crate) fn batch(&mut self, schema: &Schema, samples: usize) -> Batch {
+    pub fn batch(&mut self, schema: &Schema, samples: usize) -> Batch {
         let dense = (0..samples * schema.dense().len()).map(|_| self.value(1.0)).collect();
         let shape = BatchShape::new(schema);
         let form = self.choose(4);
