@@ -27,17 +27,27 @@ fn random(
         .unwrap();
 }
 
+/// Choices of a model of vectors of one element, with a batch of weighted bags whose terms cancel in the logit of sample
+/// 16: backends were off by 1.8e-5 there, each by its own order of sums.
+const CANCELLING: [u32; 47] = [
+    2417392808, 2440215878, 948487851, 2646574076, 119967323, 3460821092, 3402690046, 3017431462,
+    1662297390, 3721809276, 3977767699, 3023038623, 3398073278, 3272337681, 3990724596, 109116782,
+    541770315, 1941928284, 2124476720, 1813823916, 2297925435, 529591903, 2864868044, 1985414873,
+    680817841, 1650414283, 3423700381, 3669322376, 102751564, 629732007, 3306382495, 2584559311,
+    2780735541, 2776692473, 3351596795, 3728436769, 2100657193, 3441840134, 543403020, 3399088324,
+    3917927307, 3465814509, 4221895934, 3676776924, 429340689, 1465680185, 3328858625,
+];
+
 pub(super) fn random_variants(runner: &Runner) {
-    random(
-        runner,
-        prop_oneof![0..4_usize, 0..40_usize, Just(129), 100..300_usize],
-        |tape, samples| {
-            let schema = tape.schema();
-            let program = tape.variant(&schema, LayerFormat::F32);
-            let batches = [samples, 3, samples].map(|samples| tape.batch(&schema, samples));
-            runner.check(&program, &batches, Layers::Floats)
-        },
-    );
+    let check = |tape: &mut Tape<'_>, samples| {
+        let schema = tape.schema();
+        let program = tape.variant(&schema, LayerFormat::F32);
+        let batches = [samples, 3, samples].map(|samples| tape.batch(&schema, samples));
+        runner.check(&program, &batches, Layers::Floats)
+    };
+    check(&mut Tape::new(&CANCELLING), 276).unwrap();
+    let samples = prop_oneof![0..4_usize, 0..40_usize, Just(129), 100..300_usize];
+    random(runner, samples, check);
 }
 
 pub(super) fn random_variants_with_int8_layers(runner: &Runner) {
