@@ -11,7 +11,7 @@ use mprec_representations::{
 use super::Tape;
 
 /// Of the inputs' relative move: four roundings.
-const STEP: f32 = 4.0 * f32::EPSILON / 2.0;
+const STEP: f32 = 2.0 * f32::EPSILON;
 
 /// A sum rounds at every term and a program has several: what one move of the inputs shows is a part of it.
 const OPERATIONS: f32 = 8.0;
