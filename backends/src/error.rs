@@ -1,5 +1,7 @@
 //! Errors of backends.
 
+use std::path::PathBuf;
+
 use mprec_representations::ProgramError;
 
 use crate::path::BackendKind;
@@ -64,6 +66,22 @@ pub enum BackendError {
     /// The batch is not one of the program's.
     #[error(transparent)]
     Program(#[from] ProgramError),
+
+    /// A model that another tool wrote is not what can be served.
+    #[error("`{}` cannot be served: {reason}", file.display())]
+    File {
+        /// The model's file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The batch has weighted ids, which a model that another tool wrote has no input for.
+    #[error("`{}` takes no weights of ids; send such a query to a path of the bundle", file.display())]
+    Weighted {
+        /// The model's file.
+        file: PathBuf,
+    },
 
     /// Nowhere to put the scores, or places too many.
     #[error("room for {got} scores given for a batch of {samples} samples")]

@@ -41,5 +41,7 @@ pub use backend::{Backend, Executable};
 pub use cache::{CacheStatistics, HotId};
 pub use cpu::{CpuBackend, Level};
 pub use error::BackendError;
-pub use path::{BackendKind, MAX_VARIANT, ParseBackendError, ParsePathError, Path, TorchDevice};
+pub use path::{
+    BackendKind, MAX_VARIANT, OnnxProvider, ParseBackendError, ParsePathError, Path, TorchDevice,
+};
 pub use reference::ReferenceBackend;

@@ -9,7 +9,7 @@ pub const MAX_VARIANT: usize = 64;
 
 /// What executes, and on which device.
 ///
-/// Spelled `reference`, `cpu`, `torch:cpu`, `torch:cuda:0`, `onnx`, `wgpu`.
+/// Spelled `reference`, `cpu`, `torch:cpu`, `torch:cuda:0`, `onnx`, `onnx:openvino`, `wgpu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum BackendKind {
@@ -19,8 +19,8 @@ pub enum BackendKind {
     Cpu,
     /// libtorch.
     Torch(TorchDevice),
-    /// ONNX Runtime.
-    Onnx,
+    /// ONNX Runtime, with one of its execution providers.
+    Onnx(OnnxProvider),
     /// Any GPU, through WebGPU.
     Wgpu,
 }
@@ -34,6 +34,65 @@ pub enum TorchDevice {
     Cuda(u8),
 }
 
+/// What ONNX Runtime hands the operations to that it can; it executes the others itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum OnnxProvider {
+    /// ONNX Runtime's own kernels. The backend is spelled `onnx` alone.
+    Cpu,
+    /// NVIDIA GPU 0: `onnx:cuda`.
+    Cuda,
+    /// NVIDIA GPU 0 through TensorRT: `onnx:tensorrt`.
+    TensorRt,
+    /// AMD GPU 0: `onnx:migraphx`.
+    MiGraphX,
+    /// The CPU through OpenVINO: `onnx:openvino`.
+    OpenVino,
+    /// The CPU through oneDNN: `onnx:dnnl`.
+    Dnnl,
+    /// The CPU through XNNPACK: `onnx:xnnpack`.
+    Xnnpack,
+    /// Apple's: `onnx:coreml`.
+    CoreMl,
+    /// Qualcomm's NPU: `onnx:qnn`.
+    Qnn,
+}
+
+impl OnnxProvider {
+    /// Every provider that can be named.
+    pub const ALL: [Self; 9] = [
+        Self::Cpu,
+        Self::OpenVino,
+        Self::Dnnl,
+        Self::Xnnpack,
+        Self::Cuda,
+        Self::TensorRt,
+        Self::MiGraphX,
+        Self::CoreMl,
+        Self::Qnn,
+    ];
+
+    /// Its name in paths, after `onnx:`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::MiGraphX => "migraphx",
+            Self::OpenVino => "openvino",
+            Self::Dnnl => "dnnl",
+            Self::Xnnpack => "xnnpack",
+            Self::CoreMl => "coreml",
+            Self::Qnn => "qnn",
+        }
+    }
+
+    /// Whether it computes on the CPU's cores.
+    pub fn is_on_cpu(self) -> bool {
+        matches!(self, Self::Cpu | Self::OpenVino | Self::Dnnl | Self::Xnnpack)
+    }
+}
+
 impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,7 +100,8 @@ impl fmt::Display for BackendKind {
             Self::Cpu => f.write_str("cpu"),
             Self::Torch(TorchDevice::Cpu) => f.write_str("torch:cpu"),
             Self::Torch(TorchDevice::Cuda(index)) => write!(f, "torch:cuda:{index}"),
-            Self::Onnx => f.write_str("onnx"),
+            Self::Onnx(OnnxProvider::Cpu) => f.write_str("onnx"),
+            Self::Onnx(provider) => write!(f, "onnx:{}", provider.name()),
             Self::Wgpu => f.write_str("wgpu"),
         }
     }
@@ -55,17 +115,26 @@ impl FromStr for BackendKind {
             "reference" => Self::Reference,
             "cpu" => Self::Cpu,
             "torch:cpu" => Self::Torch(TorchDevice::Cpu),
-            "onnx" => Self::Onnx,
+            "onnx" => Self::Onnx(OnnxProvider::Cpu),
             "wgpu" => Self::Wgpu,
-            _ => text
-                .strip_prefix("torch:cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(|index| Self::Torch(TorchDevice::Cuda(index)))
+            _ => torch_gpu(text)
+                .or_else(|| onnx_provider(text))
                 .ok_or_else(|| ParseBackendError(text.to_owned()))?,
         };
-        // `torch:cuda:+0` and `torch:cuda:00` parse as numbers, but each device has one spelling.
+        // `torch:cuda:+0` and `torch:cuda:00` parse as numbers, `onnx:cpu` is `onnx`: each device has one spelling.
         if kind.to_string() == text { Ok(kind) } else { Err(ParseBackendError(text.to_owned())) }
     }
+}
+
+fn torch_gpu(text: &str) -> Option<BackendKind> {
+    let index = text.strip_prefix("torch:cuda:")?.parse().ok()?;
+    Some(BackendKind::Torch(TorchDevice::Cuda(index)))
+}
+
+fn onnx_provider(text: &str) -> Option<BackendKind> {
+    let name = text.strip_prefix("onnx:")?;
+    let provider = OnnxProvider::ALL.into_iter().find(|provider| provider.name() == name)?;
+    Some(BackendKind::Onnx(provider))
 }
 
 impl From<BackendKind> for String {
@@ -85,7 +154,8 @@ impl TryFrom<String> for BackendKind {
 /// The text names no backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a backend; write `cpu`, `reference`, `torch:cpu`, `torch:cuda:0`, `onnx` or `wgpu`"
+    "`{0}` is not a backend; write `cpu`, `reference`, `torch:cpu`, `torch:cuda:0`, `onnx`, `onnx:` and an execution \
+    provider such as `openvino`, or `wgpu`"
 )]
 pub struct ParseBackendError(String);
 
@@ -190,12 +260,30 @@ mod tests {
         assert!(matches!(parse("dhe"), ParsePathError::Form(_)));
         assert!(matches!(parse("@cpu"), ParsePathError::Variant(_)));
         assert!(matches!(parse("Dhe@cpu"), ParsePathError::Variant(_)));
-        for backend in ["", "gpu", "torch", "torch:cuda", "torch:cuda:+1", "torch:cuda:256", "cpu@"]
-        {
+        for backend in [
+            "",
+            "gpu",
+            "torch",
+            "torch:cuda",
+            "torch:cuda:+1",
+            "torch:cuda:256",
+            "cpu@",
+            "onnx:",
+            "onnx:cpu",
+            "onnx:x",
+        ] {
             assert!(matches!(parse(&format!("dhe@{backend}")), ParsePathError::Backend(_)));
         }
         let long = "x".repeat(MAX_VARIANT + 1);
         assert!(matches!(Path::new(long, BackendKind::Cpu), Err(ParsePathError::Variant(_))));
+    }
+
+    #[test]
+    fn every_provider_has_a_spelling_of_its_own() {
+        for provider in OnnxProvider::ALL {
+            let kind = BackendKind::Onnx(provider);
+            assert_eq!(kind.to_string().parse::<BackendKind>(), Ok(kind));
+        }
     }
 
     #[test]
@@ -209,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_what_parses_prints_the_same(text in "\\PC{0,20}|[a-z-]{1,5}@(cpu|onnx|torch:cuda:[0-9]{1,3})") {
+        fn parsing_never_panics_and_what_parses_prints_the_same(text in "\\PC{0,20}|[a-z-]{1,5}@(cpu|onnx(:(cpu|cuda|dnnl))?|torch:cuda:[0-9]{1,3})") {
             if let Ok(path) = text.parse::<Path>() {
                 prop_assert_eq!(path.to_string(), text);
             }

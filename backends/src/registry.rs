@@ -1,11 +1,15 @@
 //! Which backends this build has, and whether they can be used on this machine.
 
+use std::path::Path;
+
+use mprec_representations::BatchShape;
+
 use crate::{
-    backend::Backend,
+    backend::{Backend, Executable},
     cpu::{CpuBackend, Level},
     error::BackendError,
     onnx,
-    path::{BackendKind, TorchDevice},
+    path::{BackendKind, OnnxProvider, TorchDevice},
     reference::ReferenceBackend,
 };
 
@@ -20,20 +24,20 @@ pub struct Availability {
 
 /// Every backend that this build knows by name, those that can be opened first.
 pub fn all() -> Vec<Availability> {
+    let onnx = OnnxProvider::ALL.map(BackendKind::Onnx);
     let kinds = [
-        BackendKind::Cpu,
-        BackendKind::Reference,
-        BackendKind::Torch(TorchDevice::Cpu),
-        BackendKind::Onnx,
-        BackendKind::Wgpu,
-    ];
+        &[BackendKind::Cpu, BackendKind::Reference, BackendKind::Torch(TorchDevice::Cpu)][..],
+        &onnx,
+        &[BackendKind::Wgpu],
+    ]
+    .concat();
     let state = |backend| match backend {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
-        BackendKind::Onnx => onnx::open().map(|(_, description)| description),
+        BackendKind::Onnx(provider) => onnx::open(provider).map(|(_, description)| description),
         _ => Err(BackendError::NotCompiled { backend }),
     };
-    kinds.map(|backend| Availability { backend, state: state(backend) }).into()
+    kinds.into_iter().map(|backend| Availability { backend, state: state(backend) }).collect()
 }
 
 /// The backend of this kind.
@@ -59,8 +63,24 @@ pub fn open_with_cache(
     match backend {
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
         BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
-        BackendKind::Onnx => Ok(onnx::open()?.0),
+        BackendKind::Onnx(provider) => Ok(onnx::open(provider)?.0),
         BackendKind::Torch(_) | BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
+    }
+}
+
+/// An ONNX file that another tool wrote, on one of ONNX Runtime's providers: see [`onnx`] for what it must look like.
+///
+/// # Errors
+///
+/// As [`open`]; [`BackendError::File`] if it is not such a file, [`BackendError::Unsupported`] on any other backend.
+pub fn open_file(
+    backend: BackendKind,
+    file: &Path,
+    shape: &BatchShape,
+) -> Result<Box<dyn Executable>, BackendError> {
+    match backend {
+        BackendKind::Onnx(provider) => onnx::open_file(provider, file, shape),
+        _ => Err(BackendError::Unsupported { backend, what: "an ONNX file" }),
     }
 }
 
@@ -76,16 +96,18 @@ mod tests {
     #[test]
     fn what_is_listed_as_usable_opens_and_the_rest_says_why_not() {
         for Availability { backend, state } in all() {
+            let name = backend.to_string();
+            let family = format!("`{}", name.split(':').next().unwrap());
             match open(backend) {
                 Ok(opened) => {
                     assert_eq!(opened.kind(), backend);
                     assert!(state.is_ok());
-                    assert!(compiled_names().contains(&format!("`{backend}`")));
+                    assert!(compiled_names().contains(&family));
                 }
                 Err(error) => {
                     assert_eq!(error.to_string(), state.unwrap_err().to_string());
                     let lacking = matches!(error, BackendError::NotCompiled { .. });
-                    assert_eq!(!compiled_names().contains(&format!("`{backend}`")), lacking);
+                    assert_eq!(!compiled_names().contains(&family), lacking);
                     assert!(!lacking || error.to_string().contains("`cpu`"), "{error}");
                 }
             }

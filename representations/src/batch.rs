@@ -14,7 +14,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    error::BatchError,
+    error::{BatchError, ProgramError},
     schema::{OutOfVocabulary, Schema},
 };
 
@@ -80,6 +80,15 @@ impl BatchShape {
     /// Sparse features.
     pub fn features(&self) -> usize {
         self.bounds.len()
+    }
+
+    /// Proves that a batch has this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`ProgramError::Batch`]
+    pub fn check(&self, batch: &Batch) -> Result<(), ProgramError> {
+        batch.expect(self.dense_width, &self.bounds)
     }
 
     /// One id per feature and sample, given sample by sample: `ids[sample * features + feature]`,
@@ -194,6 +203,17 @@ impl BatchShape {
 }
 
 impl Batch {
+    /// Proves that it has this many dense values per sample and these bounds of ids.
+    pub(crate) fn expect(&self, dense_width: usize, bounds: &[u64]) -> Result<(), ProgramError> {
+        if self.dense_width() == dense_width && *self.bounds() == *bounds {
+            return Ok(());
+        }
+        Err(ProgramError::Batch {
+            dense: (self.dense_width(), dense_width),
+            sparse: (self.features(), bounds.len()),
+        })
+    }
+
     /// A batch of no samples, with so many dense values and ids below these bounds.
     pub fn empty(dense_width: usize, bounds: Arc<[u64]>) -> Self {
         Self {

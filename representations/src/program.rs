@@ -79,13 +79,7 @@ impl Program {
     ///
     /// [`ProgramError::Batch`] if not.
     pub fn check(&self, batch: &Batch) -> Result<(), ProgramError> {
-        if batch.dense_width() == self.dense_width && *batch.bounds() == *self.bounds {
-            return Ok(());
-        }
-        Err(ProgramError::Batch {
-            dense: (batch.dense_width(), self.dense_width),
-            sparse: (batch.features(), self.bounds.len()),
-        })
+        batch.expect(self.dense_width, &self.bounds)
     }
 
     /// Number of rows of a slot for `batch`.

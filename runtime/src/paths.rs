@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use mprec_backends::{
-    Backend, BackendError, BackendKind, Executable, HotId, Path, TorchDevice, registry,
+    Backend, BackendError, BackendKind, Executable, HotId, OnnxProvider, Path, TorchDevice,
+    registry,
 };
 use mprec_representations::{
-    Program, ResidentRows,
+    BatchShape, Program, ResidentRows,
     bundle::{Bundle, BundleError, QualitySource as BundleQuality},
 };
 use mprec_router::{PathProfile, QualitySource, ServiceCurve};
 
-use crate::config::DeclaredQuality;
+use crate::config::Declared;
 
 /// A path that can be run.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub enum PathsError {
         #[source]
         source: Box<BundleError>,
     },
+    /// A file and the bundle both claim to be it.
+    #[error("path `{path}`: the bundle has a variant `{}` too; give the file another name", path.variant())]
+    TwoVariants {
+        /// The path.
+        path: Path,
+    },
     /// The backend is missing or cannot run the variant.
     #[error("path `{path}` cannot be brought up")]
     Backend {
@@ -65,7 +72,7 @@ pub enum PathsError {
     },
     /// The router has nothing to compare it by.
     #[error(
-        "the bundle has no measured quality of `{variant}`; run `mprec eval`, or state `[quality.\"{path}\"]` with its source in the config"
+        "there is no measured quality of `{variant}`; run `mprec eval`, or state `[quality.\"{path}\"]` with its source in the config"
     )]
     NoQuality {
         /// The path.
@@ -88,7 +95,8 @@ pub struct Memory {
 
 /// Brings up every path, in the order given.
 ///
-/// A declared quality, by the path's name or else its variant's, goes before the bundle's.
+/// A declared quality, by the path's name or else its variant's, goes before the bundle's. A file that is declared needs
+/// one, and caches and resident tables are not for it: it keeps its parameters itself.
 /// Variants are loaded and backends opened once, whatever the number of paths.
 ///
 /// # Errors
@@ -97,7 +105,7 @@ pub struct Memory {
 pub fn bring_up(
     bundle: &Bundle,
     paths: &[Path],
-    declared: &BTreeMap<String, DeclaredQuality>,
+    declared: &Declared,
     memory: &Memory,
 ) -> Result<Vec<ResidentPath>, PathsError> {
     let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
@@ -105,8 +113,17 @@ pub fn bring_up(
     let mut resident = Vec::with_capacity(paths.len());
     let mut resident_rows = memory.resident_tables.then(ResidentRows::new);
     for path in paths {
-        let (accuracy, quality_source) = quality(bundle, path, declared)?;
         let variant = path.variant();
+        let file = declared.files.get(variant);
+        let (accuracy, quality_source) = quality(bundle, path, declared)?;
+        let kind = path.backend();
+        let fail = |source| PathsError::Backend { path: path.clone(), source };
+        if let Some(file) = file {
+            let shape = BatchShape::new(&bundle.manifest().schema);
+            let executable = registry::open_file(kind, file, &shape).map_err(fail)?;
+            resident.push(ResidentPath::new(path, accuracy, quality_source, executable));
+            continue;
+        }
         let program = match programs.get(variant) {
             Some(program) => program.clone(),
             None => {
@@ -121,8 +138,6 @@ pub fn bring_up(
                 program
             }
         };
-        let fail = |source| PathsError::Backend { path: path.clone(), source };
-        let kind = path.backend();
         let backend = match backends.entry(kind) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -135,16 +150,24 @@ pub fn bring_up(
             let (bytes, slots) = (cache.bytes, cache.slots);
             tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
         }
-        let bytes = executable.bytes() as u64;
-        tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
-        let device = device(kind);
-        let path = path.clone();
-        resident.push(ResidentPath { path, device, accuracy, quality_source, bytes, executable });
+        resident.push(ResidentPath::new(path, accuracy, quality_source, executable));
     }
     Ok(resident)
 }
 
 impl ResidentPath {
+    fn new(
+        path: &Path,
+        accuracy: f64,
+        quality_source: QualitySource,
+        executable: Box<dyn Executable>,
+    ) -> Self {
+        let bytes = executable.bytes() as u64;
+        tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
+        let (path, device) = (path.clone(), device(path.backend()));
+        Self { path, device, accuracy, quality_source, bytes, executable }
+    }
+
     /// What the router knows about it, given its measured speed under `lanes` workers.
     pub fn profile(
         &self,
@@ -166,15 +189,17 @@ impl ResidentPath {
     }
 }
 
-/// The device whose workers run a backend. What computes on CPU cores shares the cores' workers:
-/// two pools on the same cores would make each other's predictions wrong.
+/// The device whose workers run a backend. What computes on CPU cores shares the cores' workers, and what computes on one
+/// GPU that GPU's: two pools on one device would make each other's predictions wrong.
 pub fn device(backend: BackendKind) -> String {
     match backend {
-        BackendKind::Reference
-        | BackendKind::Cpu
-        | BackendKind::Onnx
-        | BackendKind::Torch(TorchDevice::Cpu) => CPU.to_owned(),
-        BackendKind::Torch(TorchDevice::Cuda(_)) | BackendKind::Wgpu => backend.to_string(),
+        BackendKind::Reference | BackendKind::Cpu | BackendKind::Torch(TorchDevice::Cpu) => {
+            CPU.to_owned()
+        }
+        BackendKind::Onnx(provider) if provider.is_on_cpu() => CPU.to_owned(),
+        BackendKind::Onnx(OnnxProvider::Cuda | OnnxProvider::TensorRt) => "cuda:0".to_owned(),
+        BackendKind::Torch(TorchDevice::Cuda(index)) => format!("cuda:{index}"),
+        BackendKind::Onnx(_) | BackendKind::Wgpu => backend.to_string(),
     }
 }
 
@@ -184,11 +209,19 @@ pub const CPU: &str = "cpu";
 fn quality(
     bundle: &Bundle,
     path: &Path,
-    declared: &BTreeMap<String, DeclaredQuality>,
+    declared: &Declared,
 ) -> Result<(f64, QualitySource), PathsError> {
     let variant = path.variant();
-    if let Some(declared) = declared.get(&path.to_string()).or_else(|| declared.get(variant)) {
+    let is_file = declared.files.contains_key(variant);
+    if is_file && bundle.manifest().variant(variant).is_ok() {
+        return Err(PathsError::TwoVariants { path: path.clone() });
+    }
+    let stated = &declared.quality;
+    if let Some(declared) = stated.get(&path.to_string()).or_else(|| stated.get(variant)) {
         return Ok((declared.accuracy, QualitySource::Declared(declared.source.clone())));
+    }
+    if is_file {
+        return Err(PathsError::NoQuality { path: path.clone(), variant: variant.to_owned() });
     }
     let entry = bundle
         .manifest()
@@ -210,14 +243,14 @@ mod tests {
 
     use mprec_backends::CacheStatistics;
     use mprec_representations::{
-        Activation, BatchShape, BundleWriter, DheSpec, DlrmSpec, Interaction, Quality,
-        RepresentationSpec, Schema, SparseFeature, Tensor, Transform, Weights, weights::DType,
+        Activation, BundleWriter, DheSpec, DlrmSpec, Interaction, Quality, RepresentationSpec,
+        Schema, SparseFeature, Tensor, Transform, Weights, weights::DType,
     };
     use mprec_router::{PolicyName, Profiles};
 
     use super::*;
     use crate::{
-        config::ConfigFile,
+        config::{ConfigFile, DeclaredQuality},
         engine::{Engine, EngineOptions},
         metrics::Metrics,
         service::{Model, ScoreRequest, Service},
@@ -297,6 +330,7 @@ mod tests {
         let state = |accuracy| DeclaredQuality { accuracy, source: "us".into() };
         let declared =
             BTreeMap::from([("hash@cpu".into(), state(0.6)), ("ensemble".into(), state(0.9))]);
+        let declared = Declared { quality: declared, ..Declared::default() };
         let names = ["table@cpu", "hash@cpu", "hash@reference", "ensemble@cpu"];
         let resident = bring_up(&bundle, &paths(&names), &declared, &Memory::default()).unwrap();
         let found: Vec<_> =
@@ -316,7 +350,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(folder.path());
         let fail = |name| {
-            bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &Memory::default()).unwrap_err()
+            bring_up(&bundle, &paths(&[name]), &Declared::default(), &Memory::default())
+                .unwrap_err()
         };
         assert!(
             matches!(fail("plain@cpu"), PathsError::NoQuality { variant, .. } if variant == "plain")
@@ -329,12 +364,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_needs_a_name_and_a_quality_of_its_own_and_a_backend_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = bundle(folder.path());
+        let fail = |name: &str, quality: &[&str]| {
+            let state = |name: &&str| {
+                ((*name).to_owned(), DeclaredQuality { accuracy: 0.5, source: "us".into() })
+            };
+            let variant = name.split('@').next().unwrap();
+            let files = BTreeMap::from([(variant.to_owned(), folder.path().join("none.onnx"))]);
+            let declared = Declared { quality: quality.iter().map(state).collect(), files };
+            bring_up(&bundle, &paths(&[name]), &declared, &Memory::default()).unwrap_err()
+        };
+        assert!(matches!(fail("table@onnx", &["table"]), PathsError::TwoVariants { .. }));
+        assert!(matches!(fail("other@onnx", &[]), PathsError::NoQuality { .. }));
+        let source = |error| match error {
+            PathsError::Backend { source, .. } => source,
+            other => panic!("{other}"),
+        };
+        let cpu = source(fail("other@cpu", &["other"]));
+        assert!(matches!(cpu, BackendError::Unsupported { .. }), "{cpu}");
+        // Without ONNX Runtime that is what is missing first.
+        let onnx = source(fail("other@onnx", &["other"]));
+        let expected = matches!(onnx, BackendError::File { .. } | BackendError::Unavailable { .. });
+        assert!(expected || matches!(onnx, BackendError::NotCompiled { .. }), "{onnx}");
+    }
+
+    #[test]
     fn what_computes_on_the_cores_shares_their_workers() {
         let on = |name: &str| device(name.parse().unwrap());
-        for name in ["cpu", "reference", "onnx", "torch:cpu"] {
+        for name in ["cpu", "reference", "onnx", "onnx:openvino", "torch:cpu"] {
             assert_eq!(on(name), CPU);
         }
-        assert_eq!((on("torch:cuda:1"), on("wgpu")), ("torch:cuda:1".into(), "wgpu".into()));
+        assert_eq!((on("torch:cuda:1"), on("wgpu")), ("cuda:1".into(), "wgpu".into()));
+        assert_eq!(on("torch:cuda:0"), on("onnx:tensorrt"));
     }
 
     #[test]
@@ -350,7 +413,8 @@ mod tests {
         let hot = vec![HotId { feature: 0, id: 3, count: 9 }];
         let memory = Memory { cache_bytes: 64 << 10, hot, resident_tables: true };
         for name in ["table@cpu", "hash@cpu", "table@reference", "computed@cpu"] {
-            let resident = bring_up(&bundle, &paths(&[name]), &BTreeMap::new(), &memory).unwrap();
+            let resident =
+                bring_up(&bundle, &paths(&[name]), &Declared::default(), &memory).unwrap();
             let curve = ServiceCurve::from_medians(&[(1, 50.0)], 1.1, 1.2).unwrap();
             let profile = resident[0].profile(2, None, curve);
             let program = bundle.program(&profile.variant).unwrap();

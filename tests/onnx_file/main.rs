@@ -1,6 +1,8 @@
 //! Models written as ONNX files are what others take for ONNX, and score alike there.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod third_party;
+
 use std::{
     collections::BTreeMap,
     io::Write as _,

@@ -9,12 +9,10 @@ use std::{
 
 use ort::environment::Environment;
 
-use crate::{error::BackendError, path::BackendKind};
-
 /// What the dynamic loader knows the library as.
 const NAMES: [&str; 2] = ["libonnxruntime.so.1", "libonnxruntime.so"];
 
-const REMEDY: &str = "get ONNX Runtime 1.24 or newer (`pip download --no-deps onnxruntime==1.31.1`, then unzip \
+pub(super) const REMEDY: &str = "get ONNX Runtime 1.24 or newer (`pip download --no-deps onnxruntime==1.31.1`, then unzip \
     `onnxruntime/capi/libonnxruntime.so.1.31.1` from the wheel) and set `MPREC_ONNX_LIBRARY` to that file";
 
 /// The loaded library.
@@ -32,23 +30,23 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unavailable`] if there is none, it is too old, or another one is loaded already.
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, BackendError> {
+    /// Why not: there is none, it is too old, or another one is loaded already.
+    pub(super) fn open(path: Option<&Path>) -> Result<Self, String> {
         // Nothing panics while holding the lock and leaves half a library behind.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         if let Some(library) = &*loaded {
             return match wanted {
-                Some(wanted) if wanted != library.path => Err(unavailable(format!(
+                Some(wanted) if wanted != library.path => Err(format!(
                     "`{}` is loaded already, and one process can hold one",
                     library.path.display()
-                ))),
+                )),
                 _ => Ok(library.clone()),
             };
         }
         let candidates = match wanted {
             Some(path) if !path.is_file() => {
-                return Err(unavailable(format!("there is no file `{}`", path.display())));
+                return Err(format!("there is no file `{}`", path.display()));
             }
             Some(path) => vec![path],
             None => NAMES.iter().map(PathBuf::from).collect(),
@@ -61,14 +59,14 @@ impl Library {
                         .with_name("mprec")
                         .with_telemetry(false)
                         .build()
-                        .map_err(|error| unavailable(error.to_string()))?;
+                        .map_err(|error| error.to_string())?;
                     tracing::info!(library = %path.display(), "loaded ONNX Runtime");
                     return Ok(loaded.insert(Self { path, environment }).clone());
                 }
                 Err(error) => reasons.push(describe(&error)),
             }
         }
-        Err(unavailable(reasons.join("; ")))
+        Err(reasons.join("; "))
     }
 
     /// Execution providers that this library was built with, by ONNX Runtime's names.
@@ -102,8 +100,4 @@ fn describe(error: &ort::LoadDynamicError) -> String {
         },
         _ => error.to_string(),
     }
-}
-
-fn unavailable(reason: String) -> BackendError {
-    BackendError::Unavailable { backend: BackendKind::Onnx, reason, remedy: REMEDY }
 }

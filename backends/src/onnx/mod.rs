@@ -10,6 +10,12 @@
 //! The library is `libonnxruntime` 1.24 or newer, loaded when the backend is first opened: from [`set_library`], or else
 //! from where the system looks for libraries.
 //!
+//! # Execution providers
+//!
+//! A path names the provider, as in `dhe@onnx:openvino`; `dhe@onnx` is ONNX Runtime's own CPU kernels. ONNX Runtime gives
+//! the provider the operations that it supports and executes the others itself; how many those are is logged, and a
+//! program of which the provider takes nothing is refused.
+//!
 //! # Exactness
 //!
 //! Row lookup, sums of bags, uniform hash codes and layers of 8 bits are those of the interpreter bit for bit, given the
@@ -17,15 +23,22 @@
 //! a ReLU.
 
 mod export;
+#[cfg(feature = "onnx")]
+mod file;
 mod graph;
 #[cfg(feature = "onnx")]
 mod library;
 mod model;
 #[cfg(feature = "onnx")]
+mod provider;
+#[cfg(feature = "onnx")]
 mod session;
 mod wire;
 
-use std::{path::PathBuf, sync::OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 pub use export::{ExportError, MAX_INLINE, ModelFile, write_model};
 pub use graph::{DENSE, Form, SCORE};
@@ -33,7 +46,13 @@ pub use model::OPSET;
 #[cfg(feature = "onnx")]
 pub use session::OnnxBackend;
 
-use crate::{backend::Backend, error::BackendError};
+use mprec_representations::BatchShape;
+
+use crate::{
+    backend::{Backend, Executable},
+    error::BackendError,
+    path::OnnxProvider,
+};
 
 static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
 
@@ -46,16 +65,36 @@ pub fn set_library(path: PathBuf) {
 /// Whether this build can load ONNX Runtime.
 pub(crate) const COMPILED: bool = cfg!(feature = "onnx");
 
-/// The backend and what it runs on, if the library is found.
+/// The backend and what it runs on, if the library is found and has the provider.
 #[cfg(feature = "onnx")]
-pub(crate) fn open() -> Result<(Box<dyn Backend>, String), BackendError> {
-    let backend = OnnxBackend::new(LIBRARY.get().map(PathBuf::as_path))?;
+pub(crate) fn open(provider: OnnxProvider) -> Result<(Box<dyn Backend>, String), BackendError> {
+    let backend = OnnxBackend::new(LIBRARY.get().map(PathBuf::as_path), provider)?;
     let description = backend.describe();
     Ok((Box::new(backend), description))
 }
 
+/// The file on this provider.
+#[cfg(feature = "onnx")]
+pub(crate) fn open_file(
+    provider: OnnxProvider,
+    file: &Path,
+    shape: &BatchShape,
+) -> Result<Box<dyn Executable>, BackendError> {
+    OnnxBackend::new(LIBRARY.get().map(PathBuf::as_path), provider)?.open_file(file, shape)
+}
+
 /// The error that this build lacks the backend.
 #[cfg(not(feature = "onnx"))]
-pub(crate) fn open() -> Result<(Box<dyn Backend>, String), BackendError> {
-    Err(BackendError::NotCompiled { backend: crate::path::BackendKind::Onnx })
+pub(crate) fn open_file(
+    provider: OnnxProvider,
+    _: &Path,
+    _: &BatchShape,
+) -> Result<Box<dyn Executable>, BackendError> {
+    Err(BackendError::NotCompiled { backend: crate::path::BackendKind::Onnx(provider) })
+}
+
+/// The error that this build lacks the backend.
+#[cfg(not(feature = "onnx"))]
+pub(crate) fn open(provider: OnnxProvider) -> Result<(Box<dyn Backend>, String), BackendError> {
+    Err(BackendError::NotCompiled { backend: crate::path::BackendKind::Onnx(provider) })
 }

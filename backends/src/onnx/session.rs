@@ -7,27 +7,30 @@ use ort::{
     AsPointer as _,
     memory::{Allocator, MemoryInfo},
     session::{
-        Session, SessionInputValue,
-        builder::{AutoDevicePolicy, GraphOptimizationLevel},
+        Session, SessionInputValue, SessionInputs,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
     },
     value::{DynValue, TensorRef},
 };
 
 use super::{
-    graph::{Form, lower},
-    library::Library,
+    graph::{Form, Sums, lower},
+    library::{self, Library},
     model::{ElementType, Model, Parameter, Place},
+    provider,
 };
 use crate::{
     backend::{Backend, Executable, check},
     error::BackendError,
-    path::BackendKind,
+    path::{BackendKind, OnnxProvider},
 };
 
-/// Executes programs on ONNX Runtime's CPU provider, on the calling thread.
+/// Executes programs on ONNX Runtime, with one of its execution providers. What computes on the CPU does so on the
+/// calling thread.
 #[derive(Debug, Clone)]
 pub struct OnnxBackend {
     library: Library,
+    provider: OnnxProvider,
 }
 
 impl OnnxBackend {
@@ -36,36 +39,47 @@ impl OnnxBackend {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unavailable`] if there is none, it is too old, or another one is loaded already.
-    pub fn new(library: Option<&Path>) -> Result<Self, BackendError> {
-        Ok(Self { library: Library::open(library)? })
+    /// [`BackendError::Unavailable`] if there is none, it is too old, another one is loaded already, it was built
+    /// without the provider, or what the provider needs is missing.
+    pub fn new(library: Option<&Path>, provider: OnnxProvider) -> Result<Self, BackendError> {
+        let backend = BackendKind::Onnx(provider);
+        let unavailable = |reason, remedy| BackendError::Unavailable { backend, reason, remedy };
+        let library =
+            Library::open(library).map_err(|reason| unavailable(reason, library::REMEDY))?;
+        let name = provider::runtime_name(provider);
+        let lacking = |reason: String| unavailable(reason, provider::REMEDY);
+        if !library.providers().iter().any(|known| known == name) {
+            return Err(lacking(format!("this ONNX Runtime was built without {name}")));
+        }
+        let probe = || provider::probe(Session::builder(&library.environment)?, provider);
+        probe().map_err(|error| lacking(error.to_string()))?;
+        Ok(Self { library, provider })
     }
 
     /// What runs here, for listings.
     pub fn describe(&self) -> String {
-        const CPU: &str = "CPUExecutionProvider";
-        let mut others = self.library.providers();
-        others.retain(|provider| provider != CPU);
-        let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
-        let path = self.library.path.display();
-        format!("{CPU} of {path}; other providers in this library, not used: {others}")
+        format!("{} of {}", provider::runtime_name(self.provider), self.library.path.display())
     }
 }
 
 impl Backend for OnnxBackend {
     fn kind(&self) -> BackendKind {
-        BackendKind::Onnx
+        BackendKind::Onnx(self.provider)
     }
 
     fn prepare(&self, program: &Program) -> Result<Box<dyn Executable>, BackendError> {
         let names: Vec<String> = (0..program.bounds().len()).map(|at| at.to_string()).collect();
         let graphs = Graphs {
             features: features(program),
-            one_hot: lower(program, Form::OneHot, &names)?,
-            bags: lower(program, Form::Bags, &names)?,
+            one_hot: lower(program, Form::OneHot, &names, Sums::Rows)?,
+            bags: lower(program, Form::Bags, &names, provider::sums(self.provider))?,
             program: program.clone(),
         };
-        Ok(Box::new(OnnxExecutable::new(self.library.clone(), Arc::new(graphs))?))
+        let executable = OnnxExecutable::new(self.clone(), Arc::new(graphs))?;
+        if self.provider != OnnxProvider::Cpu {
+            executable.check_assignment()?;
+        }
+        Ok(Box::new(executable))
     }
 }
 
@@ -84,7 +98,7 @@ struct OnnxExecutable {
     one_hot: Session,
     bags: Session,
     graphs: Arc<Graphs>,
-    library: Library,
+    backend: OnnxBackend,
     /// Of every id of a feature, the sample.
     samples: Vec<Vec<i64>>,
     /// What ids weigh where nothing is weighted.
@@ -92,15 +106,31 @@ struct OnnxExecutable {
 }
 
 impl OnnxExecutable {
-    fn new(library: Library, graphs: Arc<Graphs>) -> Result<Self, BackendError> {
+    fn new(backend: OnnxBackend, graphs: Arc<Graphs>) -> Result<Self, BackendError> {
         let open = |model: &Model| {
             // SAFETY: the graphs, and with them the parameters, are kept beside the session and dropped after it.
             // Parameters are never written to.
-            unsafe { session(&library, model) }.map_err(device)
+            unsafe { session(&backend, model) }.map_err(|error| device(backend.kind(), error))
         };
         let (one_hot, bags) = (open(&graphs.one_hot)?, open(&graphs.bags)?);
         let samples = vec![Vec::new(); graphs.features.len()];
-        Ok(Self { one_hot, bags, graphs, library, samples, ones: Vec::new() })
+        Ok(Self { one_hot, bags, graphs, backend, samples, ones: Vec::new() })
+    }
+
+    /// Says how many operations the provider got; none at all is an error, as nobody asked for the CPU.
+    fn check_assignment(&self) -> Result<(), BackendError> {
+        let backend = self.backend.kind();
+        let name = provider::runtime_name(self.backend.provider);
+        for (form, session) in [("one-hot", &self.one_hot), ("bags", &self.bags)] {
+            let operations =
+                provider::assignment(session).map_err(|error| device(backend, error))?;
+            tracing::info!(%backend, form, ?operations, "ONNX Runtime assigned the operations");
+            if operations.get(name).is_none_or(|&count| count == 0) {
+                let what = "any operation of this program";
+                return Err(BackendError::Unsupported { backend, what });
+            }
+        }
+        Ok(())
     }
 
     fn run_one_hot(&mut self, batch: &Batch, scores: &mut [f32]) -> ort::Result<()> {
@@ -108,7 +138,7 @@ impl OnnxExecutable {
         for &feature in &self.graphs.features {
             inputs.push(integers(&[batch.samples(), 1], signed(batch.bags(feature).ids()))?);
         }
-        answer(&mut self.one_hot, &inputs, scores)
+        answer(&mut self.one_hot, &inputs[..], scores)
     }
 
     fn run_bags(&mut self, batch: &Batch, scores: &mut [f32]) -> ort::Result<()> {
@@ -133,7 +163,7 @@ impl OnnxExecutable {
             inputs.push(integers(&[count], samples)?);
             inputs.push(TensorRef::from_array_view((vec![count], weights))?.into());
         }
-        answer(&mut self.bags, &inputs, scores)
+        answer(&mut self.bags, &inputs[..], scores)
     }
 }
 
@@ -148,11 +178,11 @@ impl Executable for OnnxExecutable {
         } else {
             self.run_bags(batch, scores)
         };
-        result.map_err(device)
+        result.map_err(|error| device(self.backend.kind(), error))
     }
 
     fn another(&self) -> Result<Box<dyn Executable>, BackendError> {
-        Ok(Box::new(Self::new(self.library.clone(), Arc::clone(&self.graphs))?))
+        Ok(Box::new(Self::new(self.backend.clone(), Arc::clone(&self.graphs))?))
     }
 
     /// Parameters. ONNX Runtime does not tell how much scratch memory it holds, nor what it packed.
@@ -163,18 +193,16 @@ impl Executable for OnnxExecutable {
 
 impl fmt::Debug for OnnxExecutable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnnxExecutable")
-            .field("library", &self.library.path)
-            .finish_non_exhaustive()
+        f.debug_struct("OnnxExecutable").field("backend", &self.backend).finish_non_exhaustive()
     }
 }
 
-fn device(error: ort::Error) -> BackendError {
-    BackendError::Device { backend: BackendKind::Onnx, source: Box::new(error) }
+pub(super) fn device(backend: BackendKind, error: ort::Error) -> BackendError {
+    BackendError::Device { backend, source: Box::new(error) }
 }
 
 /// Ids as ONNX has them. They lie below 2^40.
-fn signed(ids: &[u64]) -> &[i64] {
+pub(super) fn signed(ids: &[u64]) -> &[i64] {
     bytemuck::cast_slice(ids)
 }
 
@@ -183,13 +211,17 @@ fn dense(batch: &Batch) -> ort::Result<SessionInputValue<'_>> {
     Ok(TensorRef::from_array_view((shape, batch.dense()))?.into())
 }
 
-fn integers<'a>(shape: &[usize], values: &'a [i64]) -> ort::Result<SessionInputValue<'a>> {
+pub(super) fn integers<'a>(
+    shape: &[usize],
+    values: &'a [i64],
+) -> ort::Result<SessionInputValue<'a>> {
     Ok(TensorRef::from_array_view((shape.to_vec(), values))?.into())
 }
 
-fn answer(
+/// Runs the session and copies its first output, one score per sample.
+pub(super) fn answer<'i, 'v: 'i, const N: usize>(
     session: &mut Session,
-    inputs: &[SessionInputValue<'_>],
+    inputs: impl Into<SessionInputs<'i, 'v, N>>,
     scores: &mut [f32],
 ) -> ort::Result<()> {
     let outputs = session.run(inputs)?;
@@ -219,13 +251,9 @@ fn features(program: &Program) -> Vec<usize> {
     features
 }
 
-/// A session of the model on one thread, reading its large parameters where they are.
-///
-/// # Safety
-///
-/// The elements of the model's parameters must stay where they are, unchanged, as long as the session lives.
-unsafe fn session(library: &Library, model: &Model) -> ort::Result<Session> {
-    let mut builder = Session::builder(&library.environment)?
+/// What every session of the backend is opened with: one thread, and the provider first.
+pub(super) fn options(backend: &OnnxBackend) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(&backend.library.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // ort's own default would take an NPU, where a library brings one.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
@@ -237,6 +265,16 @@ unsafe fn session(library: &Library, model: &Model) -> ort::Result<Session> {
         .with_memory_pattern(false)?
         // Without VNNI, products of 8-bit codes would saturate at 16 bits instead of being exact.
         .with_precise_qmm()?;
+    provider::register(builder, backend.provider)
+}
+
+/// A session of the model, reading its large parameters where they are.
+///
+/// # Safety
+///
+/// The elements of the model's parameters must stay where they are, unchanged, as long as the session lives.
+unsafe fn session(backend: &OnnxBackend, model: &Model) -> ort::Result<Session> {
+    let mut builder = options(backend)?;
     for (name, parameter) in model.large() {
         // SAFETY: as this function asks.
         let value = unsafe { share(parameter) }?;

@@ -86,7 +86,7 @@ impl Entry {
     fn text(&self) -> String {
         let mark = if self.usable { "usable" } else { "-" };
         let name = self.name.to_string();
-        let mut text = format!("{name:12} {mark:8}");
+        let mut text = format!("{name:14} {mark:8}");
         if let Some(device) = &self.device {
             text += device;
         }
@@ -96,39 +96,57 @@ impl Entry {
         if let Some(reason) = &self.reason {
             text += reason;
         }
-        if let Some(remedy) = &self.remedy {
-            text += &format!("\n{:21} to use it: {remedy}", "");
-        }
         text
+    }
+
+    fn remedy_text(&self) -> Option<String> {
+        self.remedy.as_ref().map(|remedy| format!("{:23} to use it: {remedy}", ""))
     }
 }
 
 impl Report {
     fn text(&self) -> String {
-        let lines: Vec<String> = self.backends.iter().map(Entry::text).collect();
+        let mut lines = Vec::new();
+        for (at, entry) in self.backends.iter().enumerate() {
+            lines.push(entry.text());
+            // What helps several in a row is said after the last of them.
+            let next = self.backends.get(at + 1);
+            if next.is_none_or(|next| next.remedy != entry.remedy) {
+                lines.extend(entry.remedy_text());
+            }
+        }
         lines.join("\n")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mprec_backends::OnnxProvider;
+
     use super::*;
 
     fn entry(state: Result<String, BackendError>) -> Entry {
-        Entry::new(Availability { backend: BackendKind::Onnx, state }, 1 << 30)
+        Entry::new(Availability { backend: BackendKind::Onnx(OnnxProvider::Cpu), state }, 1 << 30)
     }
 
     #[test]
     fn what_cannot_be_used_says_why_and_what_to_do() {
         let missing = entry(Err(BackendError::Unavailable {
-            backend: BackendKind::Onnx,
+            backend: BackendKind::Onnx(OnnxProvider::Cpu),
             reason: "no library".into(),
             remedy: "get one",
         }));
         assert!(missing.compiled && !missing.usable);
-        let text = missing.text();
-        assert!(text.contains("no library") && text.contains("get one"), "{text}");
-        let lacking = entry(Err(BackendError::NotCompiled { backend: BackendKind::Onnx }));
+        assert!(missing.text().contains("no library"), "{}", missing.text());
+        let again = entry(Err(BackendError::Unavailable {
+            backend: BackendKind::Onnx(OnnxProvider::Cuda),
+            reason: "no GPU".into(),
+            remedy: "get one",
+        }));
+        let text = Report { backends: vec![missing, again] }.text();
+        assert!(text.contains("no GPU") && text.matches("get one").count() == 1, "{text}");
+        let lacking =
+            entry(Err(BackendError::NotCompiled { backend: BackendKind::Onnx(OnnxProvider::Cpu) }));
         assert!(!lacking.compiled && !lacking.usable);
         let usable = entry(Ok("a device".into()));
         assert!(usable.usable && usable.memory_bytes == Some(1 << 30));

@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::ensure;
 use clap::Args;
-use mprec_backends::{Path, registry};
+use mprec_backends::{Executable, Path, registry};
 use mprec_datasets::Dataset;
-use mprec_representations::{Bundle, Program};
+use mprec_representations::{BatchShape, Bundle, Program};
 use mprec_trainer::Metrics;
 use serde::Serialize;
 
@@ -29,6 +29,10 @@ pub(super) struct Eval {
     /// What scores: `variant@backend`, such as `dhe@cpu`.
     #[arg(long)]
     path: Path,
+    /// A DLRM that another tool wrote as ONNX, for the features of the bundle; `--path` then gives it a name, such as
+    /// `theirs@onnx`.
+    #[arg(long, value_name = "FILE")]
+    onnx_file: Option<PathBuf>,
     /// Which rows.
     #[arg(long, value_enum, default_value_t = Part::HeldOut)]
     part: Part,
@@ -47,11 +51,21 @@ struct Report {
 impl Eval {
     pub(super) fn run(&self, output: &Output) -> Run {
         let bundle = Bundle::open(&self.bundle).or_bad_input()?;
-        let program = bundle.program(self.path.variant()).or_bad_input()?;
         let dataset = Dataset::open(&self.data).or_bad_input()?;
         check_schema(&bundle, &dataset).or_bad_input()?;
+        let backend = self.path.backend();
+        let executable = match &self.onnx_file {
+            Some(file) => {
+                let shape = BatchShape::new(&bundle.manifest().schema);
+                registry::open_file(backend, file, &shape).or_bad_input()?
+            }
+            None => {
+                let program = bundle.program(self.path.variant()).or_bad_input()?;
+                registry::open(backend).or_bad_input()?.prepare(&program)?
+            }
+        };
         let (metrics, samples_per_second) =
-            evaluate(&program, &self.path, &dataset, self.part, output)?;
+            evaluate_on(executable, &self.path, &dataset, self.part, output)?;
         let report = Report {
             path: self.path.to_string(),
             data: dataset.label(),
@@ -101,6 +115,17 @@ pub(super) fn evaluate(
     part: Part,
     output: &Output,
 ) -> Result<(Metrics, f64), Failure> {
+    let executable = registry::open(path.backend()).or_bad_input()?.prepare(program)?;
+    evaluate_on(executable, path, dataset, part, output)
+}
+
+fn evaluate_on(
+    mut executable: Box<dyn Executable>,
+    path: &Path,
+    dataset: &Dataset,
+    part: Part,
+    output: &Output,
+) -> Result<(Metrics, f64), Failure> {
     let rows = dataset.rows(part.split());
     if !dataset.is_labelled() || rows.is_empty() {
         let why = if rows.is_empty() { "is empty" } else { "has no labels" };
@@ -110,7 +135,6 @@ pub(super) fn evaluate(
             dataset.label()
         )));
     }
-    let mut executable = registry::open(path.backend()).or_bad_input()?.prepare(program)?;
     let bar = output.bar(&format!("eval {path}"), rows.len() as u64, Unit::Rows);
     let mut scores = vec![0.0; rows.len()];
     let mut labels = Vec::with_capacity(rows.len());

@@ -1,7 +1,6 @@
 //! `mprec profile`: how long each path takes, by batch size.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,6 +11,7 @@ use mprec_backends::{BackendKind, Path};
 use mprec_representations::Bundle;
 use mprec_router::Profiles;
 use mprec_runtime::{
+    config::Declared,
     paths::{Memory, ResidentPath, bring_up},
     profiler::{Machine, PROFILE_FORMAT, ProfileFile, ProfileOptions, measure},
 };
@@ -64,7 +64,7 @@ impl Profile {
         let hot = hot_ids(&bundle, self.data.as_deref(), self.cache)?;
         let resident_tables = self.resident_tables;
         let memory = Memory { cache_bytes: self.cache, hot, resident_tables };
-        let resident = bring_up(&bundle, &paths, &BTreeMap::new(), &memory).or_bad_input()?;
+        let resident = bring_up(&bundle, &paths, &Declared::default(), &memory).or_bad_input()?;
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
         let budget = Duration::from_secs_f64(self.seconds);
         let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;

@@ -95,7 +95,7 @@ impl Serve {
         let hot = hot_ids(&bundle, self.data.as_deref(), bytes)?;
         let resident_tables = config.serving().resident_tables;
         let memory = Memory { cache_bytes: bytes, hot, resident_tables };
-        let resident = bring_up(&bundle, &paths, config.quality(), &memory).or_bad_input()?;
+        let resident = bring_up(&bundle, &paths, config.declared(), &memory).or_bad_input()?;
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::SocketAddr,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -12,8 +13,9 @@ use mprec_representations::{batch::MAX_IDS, bundle::is_name};
 use mprec_router::PolicyName;
 
 use super::{
-    Config, ConfigError, ConfigFile, Constraints, DeclaredQuality, ModelConfig, ProfileConfig,
-    QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile, default,
+    Config, ConfigError, ConfigFile, Constraints, Declared, DeclaredQuality, ModelConfig,
+    ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile,
+    VariantFile, default,
 };
 
 /// Beyond this, `mprec materialise` holds every id's vector in less.
@@ -86,7 +88,10 @@ impl ConfigFile {
         };
         let drain = seconds("shutdown.drain_seconds", self.shutdown.drain_seconds, 0.0)?
             .unwrap_or(default::DRAIN);
-        let quality = check_quality(self.quality, &serving.paths)?;
+        let declared = Declared {
+            quality: check_quality(self.quality, &serving.paths)?,
+            files: check_variants(self.variants, &serving.paths)?,
+        };
         let log_filter = self.log.filter.unwrap_or_else(|| default::LOG_FILTER.to_owned());
         Ok(Config {
             model: ModelConfig { bundle, name: self.model.name },
@@ -96,7 +101,7 @@ impl ConfigFile {
             serving,
             queue,
             profile,
-            quality,
+            declared,
             drain,
             log_filter,
         })
@@ -179,6 +184,20 @@ fn check_queue(file: QueueFile) -> Result<QueueLimits, ConfigError> {
             most_bytes,
         )?,
     })
+}
+
+fn check_variants(
+    file: BTreeMap<String, VariantFile>,
+    paths: &[String],
+) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
+    for name in file.keys() {
+        let used = paths.iter().any(|path| path.split('@').next() == Some(name));
+        let expected = format!(
+            "name a path of it in `serving.paths`, such as \"{name}@onnx\", or leave it out"
+        );
+        ensure(used, "variants", quoted(name), expected)?;
+    }
+    Ok(file.into_iter().map(|(name, variant)| (name, variant.onnx)).collect())
 }
 
 fn check_quality(

@@ -14,7 +14,7 @@ pub struct Config {
     pub(super) serving: Serving,
     pub(super) queue: QueueLimits,
     pub(super) profile: ProfileConfig,
-    pub(super) quality: BTreeMap<String, DeclaredQuality>,
+    pub(super) declared: Declared,
     pub(super) drain: Duration,
     pub(super) log_filter: String,
 }
@@ -97,6 +97,15 @@ pub struct DeclaredQuality {
     pub source: String,
 }
 
+/// What is said of variants beside what their bundle says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declared {
+    /// Accuracies, by a path's name or a variant's.
+    pub quality: BTreeMap<String, DeclaredQuality>,
+    /// Variants that the bundle does not have: ONNX files for batches of its schema.
+    pub files: BTreeMap<String, PathBuf>,
+}
+
 impl Config {
     /// What is served.
     pub fn model(&self) -> &ModelConfig {
@@ -133,9 +142,9 @@ impl Config {
         &self.profile
     }
 
-    /// Declared accuracies by path, or by variant for all its paths.
-    pub fn quality(&self) -> &BTreeMap<String, DeclaredQuality> {
-        &self.quality
+    /// Accuracies and files of variants beside what the bundle says.
+    pub fn declared(&self) -> &Declared {
+        &self.declared
     }
 
     /// How long queries that were taken may still run after a signal to stop.

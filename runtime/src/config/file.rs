@@ -32,6 +32,8 @@ pub struct ConfigFile {
     pub queue: QueueFile,
     /// `[profile]`
     pub profile: ProfileSection,
+    /// `[variants.name]`
+    pub variants: BTreeMap<String, VariantFile>,
     /// `[quality."variant@backend"]` or `[quality.variant]`
     pub quality: BTreeMap<String, QualityFile>,
     /// `[shutdown]`
@@ -122,6 +124,14 @@ pub struct ProfileSection {
     pub budget_seconds: Option<f64>,
 }
 
+/// `[variants.…]`: a variant that the bundle does not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantFile {
+    /// An ONNX file that another tool wrote.
+    pub onnx: PathBuf,
+}
+
 /// `[quality.…]`: an accuracy that was not measured on the bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,7 +176,9 @@ impl ConfigFile {
         }
         let mut config = Self::parse(&text, file)?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        for path in [&mut config.model.bundle, &mut config.profile.file].into_iter().flatten() {
+        let files = config.variants.values_mut().map(|variant| &mut variant.onnx);
+        let paths = [&mut config.model.bundle, &mut config.profile.file];
+        for path in paths.into_iter().flatten().chain(files) {
             *path = folder.join(&path);
         }
         Ok(config)

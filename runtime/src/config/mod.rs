@@ -18,12 +18,12 @@ mod tests;
 pub use self::{
     check::MAX_CACHE_BYTES,
     checked::{
-        Config, Constraints, DeclaredQuality, ModelConfig, ProfileConfig, QueueLimits,
+        Config, Constraints, Declared, DeclaredQuality, ModelConfig, ProfileConfig, QueueLimits,
         ServerConfig, Serving,
     },
     error::ConfigError,
     file::{
         ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, ProfileSection,
-        QualityFile, QueueFile, ServerFile, ServingFile, ShutdownFile,
+        QualityFile, QueueFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
 };

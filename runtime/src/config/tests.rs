@@ -25,13 +25,16 @@ fn uncommented() -> String {
     let is_key = |line: &str| {
         let key = line.split(" = ").next().unwrap_or_default();
         line.starts_with("[quality")
+            || line.starts_with("[variants")
             || (line.contains(" = ") && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
     };
     let lines = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
         Some(rest) if is_key(rest) => rest,
         _ => line,
     });
-    lines.collect::<Vec<_>>().join("\n")
+    let text = lines.collect::<Vec<_>>().join("\n");
+    // What is declared of a path asks for the path.
+    text.replace("paths = [\"table@cpu\"", "paths = [\"theirs@onnx\", \"table@cpu\"")
 }
 
 fn missing(at: &str, value: &Value, found: &mut Vec<String>) {
@@ -53,7 +56,7 @@ fn the_example_shows_every_key() {
     missing("", &serde_json::to_value(&file).unwrap(), &mut absent);
     assert!(absent.is_empty(), "not in the example: {absent:?}");
     let config = file.check().unwrap();
-    assert_eq!(config.quality()["hybrid@cpu"].accuracy, 0.7898);
+    assert_eq!(config.declared().quality["hybrid@cpu"].accuracy, 0.7898);
     assert_eq!(config.serving().workers, Some(2));
 }
 
@@ -106,6 +109,10 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         (
             &with("objective.policy = \"static:hash@cpu\""),
             "`objective.policy` is \"static:hash@cpu\"; `serving.paths` has table@cpu, dhe@cpu",
+        ),
+        (
+            &with("variants.other = { onnx = \"other.onnx\" }"),
+            "`variants` is \"other\"; name a path of it in `serving.paths`, such as \"other@onnx\", or leave it out",
         ),
         (
             &with("quality.hash = { accuracy = 0.7, source = \"us\" }"),

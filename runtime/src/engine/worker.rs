@@ -214,8 +214,13 @@ impl Worker {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure {
                 message: chain(&error).into(),
-                // These two say that the batch is wrong, which says nothing about the path.
-                is_path: !matches!(error, BackendError::Program(_) | BackendError::Scores { .. }),
+                // These say that the batch is wrong, which says nothing about the path.
+                is_path: !matches!(
+                    error,
+                    BackendError::Program(_)
+                        | BackendError::Scores { .. }
+                        | BackendError::Weighted { .. }
+                ),
             }),
             Err(panic) => {
                 let text = panic

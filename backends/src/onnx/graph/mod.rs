@@ -17,7 +17,10 @@ use std::collections::BTreeMap;
 use mprec_representations::{Combination, Interaction, Op, Program, Slot, SlotShape, Tensor};
 
 use super::model::{Attribute, ElementType, Length, Model, Name, Parameter};
-use crate::{error::BackendError, path::BackendKind};
+use crate::{
+    error::BackendError,
+    path::{BackendKind, OnnxProvider},
+};
 
 /// What a graph takes for each sparse feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +63,19 @@ struct Bags {
     weights: Name,
 }
 
+/// What adds up the rows of bags, of two operations that do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// `ScatterND`, row by row.
+    Rows,
+    /// `ScatterElements`, for providers without the former: slower, it has an index per element.
+    Elements,
+}
+
 struct Lowering<'a> {
     program: &'a Program,
     form: Form,
+    sums: Sums,
     names: &'a [String],
     model: Model,
     values: Vec<Value>,
@@ -79,11 +92,13 @@ pub(super) fn lower(
     program: &Program,
     form: Form,
     names: &[String],
+    sums: Sums,
 ) -> Result<Model, BackendError> {
     assert_eq!(names.len(), program.bounds().len(), "a name per feature");
     let mut lowering = Lowering {
         program,
         form,
+        sums,
         names,
         model: Model::default(),
         values: vec![Value::default(); program.slots().len()],
@@ -108,7 +123,7 @@ fn samples() -> Length {
 }
 
 fn unsupported(what: &'static str) -> BackendError {
-    BackendError::Unsupported { backend: BackendKind::Onnx, what }
+    BackendError::Unsupported { backend: BackendKind::Onnx(OnnxProvider::Cpu), what }
 }
 
 fn flat(name: Name) -> Value {

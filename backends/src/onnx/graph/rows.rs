@@ -109,7 +109,16 @@ impl Lowering<'_> {
         let weighted = self.model.node("Mul", &[rows, &bags.weights], &[]);
         let zeros = self.zeros(width);
         let add = [("reduction", Attribute::Text("add"))];
-        self.model.node("ScatterND", &[&zeros, &bags.samples, &weighted], &add)
+        match self.sums {
+            super::Sums::Rows => {
+                self.model.node("ScatterND", &[&zeros, &bags.samples, &weighted], &add)
+            }
+            super::Sums::Elements => {
+                let shape = self.model.node("Shape", &[&weighted], &[]);
+                let indices = self.model.node("Expand", &[&bags.samples, &shape], &[]);
+                self.model.node("ScatterElements", &[&zeros, &indices, &weighted], &add)
+            }
+        }
     }
 
     /// `[samples, width]` of zeros.

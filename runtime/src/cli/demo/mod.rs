@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use mprec_backends::{BackendKind, Path, registry};
+use mprec_backends::{BackendKind, OnnxProvider, Path, registry};
 use mprec_datasets::{
     Coding, Dataset, Layout, PrepareOptions, Recipe, Split, synthetic::SyntheticOptions,
     synthetic::prepare_synthetic,
@@ -25,6 +25,7 @@ use mprec_datasets::{
 use mprec_representations::{Bundle, BundleWriter, LayerFormat, Precision, RowFormat};
 use mprec_router::{PolicyName, Profiles};
 use mprec_runtime::{
+    config::Declared,
     load::{LoadOptions, LoadReport, StoredRows},
     paths::{Memory, bring_up},
     profiler::ProfileFile,
@@ -307,15 +308,16 @@ impl Demo {
 
     fn profile(&self, bundle: &Bundle, output: &Output) -> Result<Profiles, Failure> {
         let mut paths = profile::default_paths(bundle)?;
-        match registry::open(BackendKind::Onnx) {
+        let onnx = BackendKind::Onnx(OnnxProvider::Cpu);
+        match registry::open(onnx) {
             Ok(_) => {
                 for variant in ON_ONNX {
-                    paths.push(Path::new(variant, BackendKind::Onnx)?);
+                    paths.push(Path::new(variant, onnx)?);
                 }
             }
             Err(error) => output.note(&format!("without paths on ONNX Runtime: {error}")),
         }
-        let resident = bring_up(bundle, &paths, &BTreeMap::new(), &Memory::default())?;
+        let resident = bring_up(bundle, &paths, &Declared::default(), &Memory::default())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);
