@@ -3,123 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-};
+use std::path::Path;
 
 use serde_json::Value;
 
 #[expect(unreachable_pub, reason = "shared with a crate, where it is public")]
 #[path = "src/require.rs"]
 mod require;
+#[path = "served.rs"]
+mod served;
 
-fn mprec(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("MPREC_LOG")
-        .env("COLUMNS", "100")
-        .output()
-        .unwrap()
-}
-
-/// Runs a command that must succeed, and parses the one JSON object that it prints.
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = mprec(folder, &[arguments, &["--json", "--quiet"]].concat());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    serde_json::from_str(&text).unwrap()
-}
-
-fn sample() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/open_bandit")
-}
-
-/// A prepared folder and a bundle with two variants and their ensemble.
-fn trained() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let rows = sample().join("impressions.csv.xz");
-    let table = format!("item_context={}", sample().join("item_context.csv").display());
-    let prepare = [
-        "data",
-        "prepare",
-        rows.to_str().unwrap(),
-        "--layout",
-        "open-bandit",
-        "--out",
-        "data",
-        "--table",
-        &table,
-    ];
-    let prepared = json(folder.path(), &prepare);
-    assert_eq!(prepared["rows"], 60_000);
-    assert_eq!(prepared["malformed_lines"], 0);
-    let train = [
-        "train",
-        "table",
-        "dhe",
-        "--data",
-        "data",
-        "--out",
-        "model",
-        "--small",
-        "--epochs",
-        "1",
-        "--ensemble",
-        "both=table+dhe",
-    ];
-    let outcomes = json(folder.path(), &train);
-    assert_eq!(outcomes.as_array().unwrap().len(), 3);
-    folder
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn serve(folder: &Path, arguments: &[&str]) -> (Server, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(["serve", "--bundle", "model", "--listen", "127.0.0.1:0", "--json", "--quiet"])
-        .args(arguments)
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let started: Value = serde_json::from_str(&line).unwrap();
-    (Server(child), started["url"].as_str().unwrap().to_owned())
-}
-
-fn post(url: &str, path: &str, body: &str) -> (u16, Value) {
-    let address = url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    let status = reply.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = reply.split_once("\r\n\r\n").unwrap().1;
-    (status, serde_json::from_str(body).unwrap())
-}
+use served::{json, mprec, post, serve, trained};
 
 #[test]
 fn rows_of_any_schema_become_a_served_model() {
-    let folder = trained();
+    let folder = trained(&["table", "dhe"]);
     let folder = folder.path();
 
     let inspected = json(folder, &["inspect", "model", "--verify"]);
@@ -263,7 +161,7 @@ fn paths(folder: &Path) -> Vec<&'static str> {
 
 #[test]
 fn a_served_score_is_the_score_of_the_file() {
-    let folder = trained();
+    let folder = trained(&["table", "dhe"]);
     let folder = folder.path();
     for path in paths(folder) {
         score_and_serve(folder, path);
@@ -337,7 +235,7 @@ fn score_and_serve(folder: &Path, path: &str) {
 
 #[test]
 fn a_variant_becomes_an_onnx_file() {
-    let folder = trained();
+    let folder = trained(&["table", "dhe"]);
     let folder = folder.path();
     let export = ["export", "onnx", "model", "--variant", "both", "--out", "both.onnx"];
     let written = json(folder, &export);
@@ -412,7 +310,7 @@ fn masked(folder: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn what_people_read_is_as_it_was() {
-    let folder = trained();
+    let folder = trained(&["table", "dhe"]);
     let folder = folder.path();
     insta::assert_snapshot!("help", masked(folder, &["--help"]));
     insta::assert_snapshot!("help_quantize", masked(folder, &["quantize", "--help"]));
