@@ -36,6 +36,7 @@ mod path;
 mod reference;
 pub mod registry;
 pub mod skeleton;
+pub mod wgpu;
 
 pub use backend::{Backend, Executable};
 pub use cache::{CacheStatistics, HotId};

@@ -11,6 +11,7 @@ use crate::{
     onnx,
     path::{BackendKind, OnnxProvider, TorchDevice},
     reference::ReferenceBackend,
+    wgpu,
 };
 
 /// A backend, and whether it can be opened.
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Availability> {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
         BackendKind::Onnx(provider) => onnx::open(provider).map(|(_, description)| description),
+        BackendKind::Wgpu => wgpu::open().map(|(_, description)| description),
         _ => Err(BackendError::NotCompiled { backend }),
     };
     kinds.into_iter().map(|backend| Availability { backend, state: state(backend) }).collect()
@@ -64,7 +66,8 @@ pub fn open_with_cache(
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
         BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
         BackendKind::Onnx(provider) => Ok(onnx::open(provider)?.0),
-        BackendKind::Torch(_) | BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
+        BackendKind::Wgpu => Ok(wgpu::open()?.0),
+        BackendKind::Torch(_) => Err(BackendError::NotCompiled { backend }),
     }
 }
 
@@ -86,7 +89,12 @@ pub fn open_file(
 
 /// The backends that this build has, for messages.
 pub(crate) fn compiled_names() -> &'static str {
-    if onnx::COMPILED { "`cpu`, `onnx` and `reference`" } else { "`cpu` and `reference`" }
+    match (onnx::COMPILED, wgpu::COMPILED) {
+        (true, true) => "`cpu`, `onnx`, `wgpu` and `reference`",
+        (true, false) => "`cpu`, `onnx` and `reference`",
+        (false, true) => "`cpu`, `wgpu` and `reference`",
+        (false, false) => "`cpu` and `reference`",
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ fn main() -> ExitCode {
     if let Some(library) = std::env::var_os("MPREC_ONNX_LIBRARY").filter(|path| !path.is_empty()) {
         mprec_backends::onnx::set_library(library.into());
     }
+    if let Ok(adapter) = std::env::var("MPREC_WGPU_ADAPTER")
+        && !adapter.is_empty()
+    {
+        mprec_backends::wgpu::set_adapter(adapter);
+    }
     let arguments = cli::Arguments::parse();
     let log = std::env::var("MPREC_LOG").ok();
     cli::run(arguments, log.as_deref())

@@ -68,6 +68,7 @@ struct Bags {
 pub(super) enum Sums {
     /// `ScatterND`, row by row.
     Rows,
+    #[cfg(feature = "onnx")]
     /// `ScatterElements`, for providers without the former: slower, it has an index per element.
     Elements,
 }

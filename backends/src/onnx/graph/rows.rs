@@ -113,6 +113,7 @@ impl Lowering<'_> {
             super::Sums::Rows => {
                 self.model.node("ScatterND", &[&zeros, &bags.samples, &weighted], &add)
             }
+            #[cfg(feature = "onnx")]
             super::Sums::Elements => {
                 let shape = self.model.node("Shape", &[&weighted], &[]);
                 let indices = self.model.node("Expand", &[&bags.samples, &shape], &[]);

@@ -1,0 +1,34 @@
+//! The wgpu backend on the first adapter, software or not: these are tests of correctness.
+
+use std::error::Error as _;
+
+use mprec_backends::wgpu::WgpuBackend;
+use mprec_tests::{
+    require,
+    suite::{Runner, Tolerance},
+};
+
+/// The adapter as it is, and as if it could bind no more than four rows of a table at once.
+fn runners() -> Vec<Runner> {
+    let runner = |name: &str, backend| Runner {
+        name: name.into(),
+        backend: Box::new(backend),
+        // Sums have the interpreter's order, but products may be fused with them.
+        tolerance: Tolerance::OTHER_ORDER,
+        programs: 16,
+        exceptions: &[],
+    };
+    match WgpuBackend::new(Some("0")) {
+        Ok(backend) => vec![
+            runner("wgpu, split tables", backend.clone().with_binding_limit(64)),
+            runner("wgpu", backend),
+        ],
+        Err(error) => {
+            let source = error.source().map(ToString::to_string).unwrap_or_default();
+            require::skip("wgpu", &format!("{error}: {source}"));
+            Vec::new()
+        }
+    }
+}
+
+mprec_tests::conformance!(runners);
