@@ -5,8 +5,9 @@ use crate::{
     cpu::{CpuBackend, Level},
     error::BackendError,
     onnx,
-    path::{BackendKind, TorchDevice},
+    path::BackendKind,
     reference::ReferenceBackend,
+    torch,
 };
 
 /// A backend, and whether it can be opened.
@@ -20,20 +21,18 @@ pub struct Availability {
 
 /// Every backend that this build knows by name, those that can be opened first.
 pub fn all() -> Vec<Availability> {
-    let kinds = [
-        BackendKind::Cpu,
-        BackendKind::Reference,
-        BackendKind::Torch(TorchDevice::Cpu),
-        BackendKind::Onnx,
-        BackendKind::Wgpu,
-    ];
+    let torch_devices = torch::devices().into_iter().map(BackendKind::Torch);
+    let mut kinds = vec![BackendKind::Cpu, BackendKind::Reference];
+    kinds.extend(torch_devices);
+    kinds.extend([BackendKind::Onnx, BackendKind::Wgpu]);
     let state = |backend| match backend {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
         BackendKind::Onnx => onnx::open().map(|(_, description)| description),
-        _ => Err(BackendError::NotCompiled { backend }),
+        BackendKind::Torch(device) => torch::open(device).map(|(_, description)| description),
+        BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
     };
-    kinds.map(|backend| Availability { backend, state: state(backend) }).into()
+    kinds.into_iter().map(|backend| Availability { backend, state: state(backend) }).collect()
 }
 
 /// The backend of this kind.
@@ -60,13 +59,19 @@ pub fn open_with_cache(
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
         BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
         BackendKind::Onnx => Ok(onnx::open()?.0),
-        BackendKind::Torch(_) | BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
+        BackendKind::Torch(device) => Ok(torch::open(device)?.0),
+        BackendKind::Wgpu => Err(BackendError::NotCompiled { backend }),
     }
 }
 
 /// The backends that this build has, for messages.
 pub(crate) fn compiled_names() -> &'static str {
-    if onnx::COMPILED { "`cpu`, `onnx` and `reference`" } else { "`cpu` and `reference`" }
+    match (onnx::COMPILED, torch::COMPILED) {
+        (false, false) => "`cpu` and `reference`",
+        (true, false) => "`cpu`, `onnx` and `reference`",
+        (false, true) => "`cpu`, `reference` and `torch`",
+        (true, true) => "`cpu`, `onnx`, `reference` and `torch`",
+    }
 }
 
 #[cfg(test)]
@@ -76,16 +81,19 @@ mod tests {
     #[test]
     fn what_is_listed_as_usable_opens_and_the_rest_says_why_not() {
         for Availability { backend, state } in all() {
+            // `torch` has several devices.
+            let text = backend.to_string();
+            let name = format!("`{}`", text.split(':').next().unwrap());
             match open(backend) {
                 Ok(opened) => {
                     assert_eq!(opened.kind(), backend);
                     assert!(state.is_ok());
-                    assert!(compiled_names().contains(&format!("`{backend}`")));
+                    assert!(compiled_names().contains(&name));
                 }
                 Err(error) => {
                     assert_eq!(error.to_string(), state.unwrap_err().to_string());
                     let lacking = matches!(error, BackendError::NotCompiled { .. });
-                    assert_eq!(!compiled_names().contains(&format!("`{backend}`")), lacking);
+                    assert_eq!(!compiled_names().contains(&name), lacking);
                     assert!(!lacking || error.to_string().contains("`cpu`"), "{error}");
                 }
             }

@@ -4,3 +4,4 @@
 mod cpu;
 mod onnx;
 mod reference;
+mod torch;
