@@ -5,8 +5,9 @@
 //! | [`ReferenceBackend`] | `reference` | nothing; slow, and the definition of every other |
 //! | [`CpuBackend`] | `cpu` | nothing; AVX2 or AVX-512 is used where the machine has it |
 //! | [`onnx`] | `onnx` | cargo feature `onnx`; loads ONNX Runtime's library when it is opened |
+//! | [`torch`] | `torch:cpu`, `torch:cuda:0` | cargo feature `torch`; is linked against libtorch |
 //!
-//! `torch` and `wgpu` are spelled in paths already and answer with
+//! `wgpu` is spelled in paths already and answers with
 //! [`BackendError::NotCompiled`]. [`registry`] says what this build can open, and opens it.
 //!
 //! ```
@@ -36,6 +37,7 @@ mod path;
 mod reference;
 pub mod registry;
 pub mod skeleton;
+pub mod torch;
 pub mod wgpu;
 
 pub use backend::{Backend, Executable};

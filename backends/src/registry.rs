@@ -9,9 +9,9 @@ use crate::{
     cpu::{CpuBackend, Level},
     error::BackendError,
     onnx,
-    path::{BackendKind, OnnxProvider, TorchDevice},
+    path::{BackendKind, OnnxProvider},
     reference::ReferenceBackend,
-    wgpu,
+    torch, wgpu,
 };
 
 /// A backend, and whether it can be opened.
@@ -25,19 +25,16 @@ pub struct Availability {
 
 /// Every backend that this build knows by name, those that can be opened first.
 pub fn all() -> Vec<Availability> {
-    let onnx = OnnxProvider::ALL.map(BackendKind::Onnx);
-    let kinds = [
-        &[BackendKind::Cpu, BackendKind::Reference, BackendKind::Torch(TorchDevice::Cpu)][..],
-        &onnx,
-        &[BackendKind::Wgpu],
-    ]
-    .concat();
+    let mut kinds = vec![BackendKind::Cpu, BackendKind::Reference];
+    kinds.extend(torch::devices().into_iter().map(BackendKind::Torch));
+    kinds.extend(OnnxProvider::ALL.map(BackendKind::Onnx));
+    kinds.push(BackendKind::Wgpu);
     let state = |backend| match backend {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
         BackendKind::Onnx(provider) => onnx::open(provider).map(|(_, description)| description),
         BackendKind::Wgpu => wgpu::open().map(|(_, description)| description),
-        _ => Err(BackendError::NotCompiled { backend }),
+        BackendKind::Torch(device) => torch::open(device).map(|(_, description)| description),
     };
     kinds.into_iter().map(|backend| Availability { backend, state: state(backend) }).collect()
 }
@@ -67,7 +64,7 @@ pub fn open_with_cache(
         BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
         BackendKind::Onnx(provider) => Ok(onnx::open(provider)?.0),
         BackendKind::Wgpu => Ok(wgpu::open()?.0),
-        BackendKind::Torch(_) => Err(BackendError::NotCompiled { backend }),
+        BackendKind::Torch(device) => Ok(torch::open(device)?.0),
     }
 }
 
@@ -88,13 +85,12 @@ pub fn open_file(
 }
 
 /// The backends that this build has, for messages.
-pub(crate) fn compiled_names() -> &'static str {
-    match (onnx::COMPILED, wgpu::COMPILED) {
-        (true, true) => "`cpu`, `onnx`, `wgpu` and `reference`",
-        (true, false) => "`cpu`, `onnx` and `reference`",
-        (false, true) => "`cpu`, `wgpu` and `reference`",
-        (false, false) => "`cpu` and `reference`",
-    }
+pub(crate) fn compiled_names() -> String {
+    let optional = [("onnx", onnx::COMPILED), ("torch", torch::COMPILED), ("wgpu", wgpu::COMPILED)];
+    let optional = optional.iter().filter(|(_, compiled)| *compiled).map(|(name, _)| *name);
+    let names: Vec<String> =
+        ["cpu"].into_iter().chain(optional).map(|name| format!("`{name}`")).collect();
+    format!("{} and `reference`", names.join(", "))
 }
 
 #[cfg(test)]

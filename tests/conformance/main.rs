@@ -4,5 +4,5 @@
 mod cpu;
 mod onnx;
 mod reference;
-#[cfg(feature = "wgpu")]
+mod torch;
 mod wgpu;

@@ -1,15 +1,15 @@
-//! The wgpu backend on the first adapter, software or not: these are tests of correctness.
+//! The wgpu backend, where it is compiled in, on the first adapter, software or not: these are tests of correctness.
 
-use std::error::Error as _;
+use mprec_tests::suite::Runner;
 
-use mprec_backends::wgpu::WgpuBackend;
-use mprec_tests::{
-    require,
-    suite::{Runner, Tolerance},
-};
-
-/// The adapter as it is, and as if it could bind no more than four rows of a table at once.
+/// The adapter as it is, and as if it could bind no more than a few rows of a table at once.
+#[cfg(feature = "wgpu")]
 fn runners() -> Vec<Runner> {
+    use std::error::Error as _;
+
+    use mprec_backends::wgpu::WgpuBackend;
+    use mprec_tests::{require, suite::Tolerance};
+
     let runner = |name: &str, backend| Runner {
         name: name.into(),
         backend: Box::new(backend),
@@ -29,6 +29,12 @@ fn runners() -> Vec<Runner> {
             Vec::new()
         }
     }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn runners() -> Vec<Runner> {
+    mprec_tests::require::skip("wgpu", "not compiled in; use `--features wgpu`");
+    Vec::new()
 }
 
 mprec_tests::conformance!(runners);
