@@ -10,6 +10,8 @@ COMPARED = 128
 
 
 class Mprec:
+    backend = "cpu"
+
     def __init__(self, binary, bundle, scratch, resident):
         self.binary, self.bundle, self.scratch, self.resident = binary, bundle, scratch, resident
 
@@ -23,12 +25,12 @@ class Mprec:
         offsets = np.ascontiguousarray(np.broadcast_to(np.arange(len(ids)), ids.T.shape))
         source, target = self.scratch / "in.safetensors", self.scratch / "out.safetensors"
         save_file({"dense": dense, "indices": np.ascontiguousarray(ids.T), "offsets": offsets}, source)
-        self.call("score", self.bundle, "--path", f"{variant}@cpu", "--input", source, "--output", target)
+        self.call("score", self.bundle, "--path", f"{variant}@{self.backend}", "--input", source, "--output", target)
         return load_file(target)["scores"]
 
     def timed(self, variant, samples, threads, seconds):
         flags = ["--resident-tables"] if self.resident else []
-        report = self.call("bench", "--bundle", self.bundle, "--path", f"{variant}@cpu", "--batch", samples,
+        report = self.call("bench", "--bundle", self.bundle, "--path", f"{variant}@{self.backend}", "--batch", samples,
                            "--threads", threads, "--seconds", seconds, *flags)
         keys = ("p50_us", "min_us", "runs", "samples_per_second", "peak_gflops", "fraction_of_peak")
         return {key: report[key] for key in keys}

@@ -13,6 +13,8 @@ mod library;
 mod lookup;
 mod meet;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use backend::TorchBackend;
 pub use error::TorchError;
