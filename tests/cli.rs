@@ -72,6 +72,8 @@ fn rows_of_any_schema_become_a_served_model() {
         "1",
         "--cache",
         "65536",
+        "--backends",
+        "cpu",
     ];
     let profiled = json(folder, &profile);
     assert_eq!(profiled["paths"].as_array().unwrap().len(), 5);
@@ -166,6 +168,30 @@ fn a_served_score_is_the_score_of_the_file() {
     for path in paths(folder) {
         score_and_serve(folder, path);
     }
+}
+
+#[test]
+fn a_profile_has_every_path_that_can_be_used_here() {
+    let folder = trained(&["table", "dhe"]);
+    let folder = folder.path();
+    let profiled = json(folder, &["profile", "model", "--seconds", "4"]);
+    let mut names: Vec<&str> = profiled["paths"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    for path in paths(folder) {
+        assert!(names.contains(&path), "{path}: {names:?}");
+    }
+    assert!(!names.contains(&"table@reference"), "the interpreter serves nobody: {names:?}");
+    names.dedup();
+    assert_eq!(names.len(), profiled["paths"].as_array().unwrap().len());
+
+    let unusable = mprec(folder, &["profile", "model", "--backends", "onnx:coreml"]);
+    assert_eq!(unusable.status.code(), Some(2), "what is asked for by name must be there");
+    let both = ["profile", "model", "--backends", "cpu", "--paths", "table@cpu"];
+    assert_eq!(mprec(folder, &both).status.code(), Some(2));
 }
 
 fn score_and_serve(folder: &Path, path: &str) {

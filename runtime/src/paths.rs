@@ -108,51 +108,76 @@ pub fn bring_up(
     declared: &Declared,
     memory: &Memory,
 ) -> Result<Vec<ResidentPath>, PathsError> {
-    let mut programs: BTreeMap<&str, Program> = BTreeMap::new();
-    let mut backends: BTreeMap<BackendKind, Box<dyn Backend>> = BTreeMap::new();
-    let mut resident = Vec::with_capacity(paths.len());
-    let mut resident_rows = memory.resident_tables.then(ResidentRows::new);
-    for path in paths {
-        let variant = path.variant();
-        let file = declared.files.get(variant);
-        let (accuracy, quality_source) = quality(bundle, path, declared)?;
+    let mut loader = Loader::new(bundle, declared, memory);
+    paths.iter().map(|path| loader.bring_up(path)).collect()
+}
+
+/// Brings up one path after the other, so that a caller can go on after one that cannot be.
+///
+/// Variants are loaded and backends opened once, whatever the number of paths.
+#[derive(Debug)]
+pub struct Loader<'a> {
+    bundle: &'a Bundle,
+    declared: &'a Declared,
+    memory: &'a Memory,
+    programs: BTreeMap<String, Program>,
+    backends: BTreeMap<BackendKind, Box<dyn Backend>>,
+    resident_rows: Option<ResidentRows>,
+}
+
+impl<'a> Loader<'a> {
+    /// Nothing is loaded yet. See [`bring_up`] for the arguments.
+    pub fn new(bundle: &'a Bundle, declared: &'a Declared, memory: &'a Memory) -> Self {
+        let resident_rows = memory.resident_tables.then(ResidentRows::new);
+        let (programs, backends) = (BTreeMap::new(), BTreeMap::new());
+        Self { bundle, declared, memory, programs, backends, resident_rows }
+    }
+
+    /// Brings up one path.
+    ///
+    /// # Errors
+    ///
+    /// [`PathsError`]; the loader can be used further.
+    pub fn bring_up(&mut self, path: &Path) -> Result<ResidentPath, PathsError> {
+        let (accuracy, quality_source) = quality(self.bundle, path, self.declared)?;
         let kind = path.backend();
         let fail = |source| PathsError::Backend { path: path.clone(), source };
-        if let Some(file) = file {
-            let shape = BatchShape::new(&bundle.manifest().schema);
+        if let Some(file) = self.declared.files.get(path.variant()) {
+            let shape = BatchShape::new(&self.bundle.manifest().schema);
             let executable = registry::open_file(kind, file, &shape).map_err(fail)?;
-            resident.push(ResidentPath::new(path, accuracy, quality_source, executable));
-            continue;
+            return Ok(ResidentPath::new(path, accuracy, quality_source, executable));
         }
-        let program = match programs.get(variant) {
-            Some(program) => program.clone(),
-            None => {
-                let fail =
-                    |source| PathsError::Bundle { path: path.clone(), source: Box::new(source) };
-                let mut program = bundle.program(variant).map_err(fail)?;
-                if let Some(rows) = &mut resident_rows {
-                    let fail = |source| PathsError::Memory { path: path.clone(), source };
-                    program = rows.program(&program).map_err(fail)?;
-                }
-                programs.insert(variant, program.clone());
-                program
-            }
-        };
-        let backend = match backends.entry(kind) {
+        let program = self.program(path)?;
+        let backend = match self.backends.entry(kind) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(registry::open_with_cache(kind, memory.cache_bytes).map_err(fail)?)
+                let bytes = self.memory.cache_bytes;
+                entry.insert(registry::open_with_cache(kind, bytes).map_err(fail)?)
             }
         };
         let mut executable = backend.prepare(&program).map_err(fail)?;
-        let remembered = executable.remember(&memory.hot);
+        let remembered = executable.remember(&self.memory.hot);
         if let Some(cache) = executable.cache() {
             let (bytes, slots) = (cache.bytes, cache.slots);
             tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
         }
-        resident.push(ResidentPath::new(path, accuracy, quality_source, executable));
+        Ok(ResidentPath::new(path, accuracy, quality_source, executable))
     }
-    Ok(resident)
+
+    fn program(&mut self, path: &Path) -> Result<Program, PathsError> {
+        let variant = path.variant();
+        if let Some(program) = self.programs.get(variant) {
+            return Ok(program.clone());
+        }
+        let fail = |source| PathsError::Bundle { path: path.clone(), source: Box::new(source) };
+        let mut program = self.bundle.program(variant).map_err(fail)?;
+        if let Some(rows) = &mut self.resident_rows {
+            let fail = |source| PathsError::Memory { path: path.clone(), source };
+            program = rows.program(&program).map_err(fail)?;
+        }
+        self.programs.insert(variant.to_owned(), program.clone());
+        Ok(program)
+    }
 }
 
 impl ResidentPath {

@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
-use mprec_backends::{BackendKind, Path};
+use mprec_backends::{BackendKind, Path, registry};
 use mprec_representations::Bundle;
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::Declared,
-    paths::{Memory, ResidentPath, bring_up},
+    paths::{Loader, Memory, PathsError, ResidentPath, bring_up},
     profiler::{Machine, PROFILE_FORMAT, ProfileFile, ProfileOptions, measure},
 };
 
@@ -22,13 +22,20 @@ use super::{
     output::{self, Unit},
 };
 
+/// How long a path is measured unless a budget is stated.
+const SECONDS_PER_PATH: f64 = 4.0;
+
 #[derive(Debug, Args)]
 pub(super) struct Profile {
     /// The bundle's folder.
     bundle: PathBuf,
-    /// Paths to measure; default: every variant with a quality, on `cpu`.
+    /// Paths to measure; default: every variant with a quality, on every backend that can be used here (`mprec backends`
+    /// lists them), and a line on stderr for each path that its backend cannot run.
     #[arg(long, value_delimiter = ',')]
     paths: Vec<Path>,
+    /// Of the default paths, only those on these backends, such as `cpu,onnx`.
+    #[arg(long, value_delimiter = ',', conflicts_with = "paths")]
+    backends: Vec<BackendKind>,
     /// A prepared folder whose held-out rows are the input; default: made-up rows.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -38,9 +45,9 @@ pub(super) struct Profile {
     /// Worker threads that will serve; all run at once while measuring. Default: one per core.
     #[arg(long)]
     workers: Option<u32>,
-    /// How long measuring may take, in seconds.
-    #[arg(long, default_value_t = 20.0)]
-    seconds: f64,
+    /// How long measuring may take, in seconds. Default: 4 for each path.
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Copy tables to memory of their own first, as `serving.resident_tables` does.
     #[arg(long)]
     resident_tables: bool,
@@ -51,22 +58,22 @@ pub(super) struct Profile {
 
 impl Profile {
     pub(super) fn run(&self, output: &Output) -> Run {
-        if !(1.0..=3600.0).contains(&self.seconds) {
+        if self.seconds.is_some_and(|seconds| !(1.0..=3600.0).contains(&seconds)) {
             return Err(Failure::input(anyhow::anyhow!("--seconds must be 1 to 3600")));
         }
         let bundle = Bundle::open(&self.bundle).or_bad_input()?;
-        let paths = if self.paths.is_empty() {
-            default_paths(&bundle).or_bad_input()?
-        } else {
-            self.paths.clone()
-        };
         check_cache(self.cache).map_err(Failure::input)?;
         let hot = hot_ids(&bundle, self.data.as_deref(), self.cache)?;
         let resident_tables = self.resident_tables;
         let memory = Memory { cache_bytes: self.cache, hot, resident_tables };
-        let resident = bring_up(&bundle, &paths, &Declared::default(), &memory).or_bad_input()?;
+        let resident = if self.paths.is_empty() {
+            self.usable_paths(&bundle, &memory, output)?
+        } else {
+            bring_up(&bundle, &self.paths, &Declared::default(), &memory).or_bad_input()?
+        };
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
-        let budget = Duration::from_secs_f64(self.seconds);
+        let seconds = self.seconds.unwrap_or(SECONDS_PER_PATH * resident.len() as f64);
+        let budget = Duration::from_secs_f64(seconds);
         let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;
         let file = profile_file(&bundle, profiles);
         file.save(&self.out)?;
@@ -79,6 +86,56 @@ impl Profile {
             )
         })
     }
+
+    /// Every variant whose quality is known on every backend that can be used here. What a backend other than the native
+    /// one cannot run is left out, and said.
+    fn usable_paths(
+        &self,
+        bundle: &Bundle,
+        memory: &Memory,
+        output: &Output,
+    ) -> Result<Vec<ResidentPath>, Failure> {
+        let on_cpu = default_paths(bundle).or_bad_input()?;
+        let declared = Declared::default();
+        let mut loader = Loader::new(bundle, &declared, memory);
+        let mut resident = Vec::new();
+        for backend in self.usable_backends()? {
+            for path in &on_cpu {
+                let path = Path::new(path.variant(), backend).or_bad_input()?;
+                match loader.bring_up(&path) {
+                    Ok(path) => resident.push(path),
+                    Err(PathsError::Backend { source, .. }) if backend != BackendKind::Cpu => {
+                        let error = anyhow::Error::from(source);
+                        output.note(&format!("without `{path}`: {error:#}"));
+                    }
+                    Err(error) => return Err(error).or_bad_input(),
+                }
+            }
+        }
+        ensure_some(&resident).or_bad_input()?;
+        Ok(resident)
+    }
+
+    /// The backends asked for, each of which must be usable; else all that are, but for the interpreter.
+    fn usable_backends(&self) -> Result<Vec<BackendKind>, Failure> {
+        for &backend in &self.backends {
+            registry::open(backend).or_bad_input()?;
+        }
+        if !self.backends.is_empty() {
+            return Ok(self.backends.clone());
+        }
+        let usable = registry::all().into_iter().filter(|found| found.state.is_ok());
+        let usable = usable.map(|found| found.backend);
+        Ok(usable.filter(|&backend| backend != BackendKind::Reference).collect())
+    }
+}
+
+fn ensure_some(resident: &[ResidentPath]) -> anyhow::Result<()> {
+    ensure!(
+        !resident.is_empty(),
+        "none of the backends can run a variant of the bundle; the lines above say why"
+    );
+    Ok(())
 }
 
 /// Every variant whose quality is known, on the native backend.
