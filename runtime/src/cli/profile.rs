@@ -74,7 +74,8 @@ impl Profile {
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
         let seconds = self.seconds.unwrap_or(SECONDS_PER_PATH * resident.len() as f64);
         let budget = Duration::from_secs_f64(seconds);
-        let profiles = measure_with_bar(&resident, workers(self.workers), budget, inputs, output)?;
+        let options = ProfileOptions { budget, max_batch: None };
+        let profiles = measure_with_bar(&resident, workers(self.workers), options, inputs, output)?;
         let file = profile_file(&bundle, profiles);
         file.save(&self.out)?;
         output.result(&file, || {
@@ -161,12 +162,11 @@ pub(super) fn workers(asked: Option<u32>) -> impl Fn(&str) -> u32 + Copy {
 pub(super) fn measure_with_bar(
     resident: &[ResidentPath],
     workers: impl Fn(&str) -> u32,
-    budget: Duration,
+    options: ProfileOptions,
     mut inputs: Inputs,
     output: &Output,
 ) -> Result<Profiles, Failure> {
     let bar = output.bar("profiling", 0, Unit::Steps);
-    let options = ProfileOptions { budget, max_batch: None };
     let profiles = measure(resident, workers, options, &mut inputs, &mut |progress| {
         bar.set_length(progress.of as u64);
         bar.set_position(progress.done as u64);

@@ -12,7 +12,7 @@ use mprec_runtime::{
     http::{HttpConfig, serve},
     metrics::Metrics,
     paths::{Memory, ResidentPath, bring_up},
-    profiler::ProfileFile,
+    profiler::{ProfileFile, ProfileOptions},
     service::Model,
 };
 use serde::Serialize;
@@ -142,7 +142,9 @@ impl Serve {
                 .or_bad_input();
         }
         let inputs = inputs(bundle, self.data.as_deref(), output)?;
-        profile::measure_with_bar(resident, workers, config.profile().budget, inputs, output)
+        let max_batch = config.serving().max_batch;
+        let options = ProfileOptions { budget: config.profile().budget, max_batch };
+        profile::measure_with_bar(resident, workers, options, inputs, output)
     }
 }
 

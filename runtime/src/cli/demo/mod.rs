@@ -28,7 +28,7 @@ use mprec_runtime::{
     config::Declared,
     load::{LoadOptions, LoadReport, StoredRows},
     paths::{Memory, bring_up},
-    profiler::ProfileFile,
+    profiler::{ProfileFile, ProfileOptions},
 };
 use serde::Serialize;
 
@@ -321,7 +321,8 @@ impl Demo {
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);
-        let profiles = profile::measure_with_bar(&resident, workers, budget, inputs, output)?;
+        let options = ProfileOptions { budget, max_batch: None };
+        let profiles = profile::measure_with_bar(&resident, workers, options, inputs, output)?;
         let file: ProfileFile = profile::profile_file(bundle, profiles.clone());
         file.save(&self.out.join("profiles.json"))?;
         Ok(profiles)
