@@ -2,20 +2,25 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use rand::{SeedableRng, rngs::StdRng};
-use rand_distr::{Distribution, Exp};
-
 use crate::Time;
 
-use super::SpecError;
+use super::{SpecError, process::Moments};
 
 /// The most moments that a trace may hold.
 pub const MAX_TRACE: usize = 10_000_000;
 
 /// An arrival process, seeded where it is random.
 ///
-/// As text: `poisson:RATE` (exponential gaps, RATE queries a second), `fixed:RATE` (equal gaps), or
-/// `trace:FILE`, a file of one arrival per line in seconds from the start, in order.
+/// As text, where RATE is the mean number of queries a second:
+///
+/// | text | process |
+/// |---|---|
+/// | `poisson:RATE` | exponential gaps |
+/// | `fixed:RATE` | equal gaps |
+/// | `bursty:RATE,TIMES,SHARE,SECONDS` | Poisson whose rate is TIMES the mean in bursts, which take SHARE of the time and last SECONDS on average (a Markov-modulated Poisson process of two states) |
+/// | `diurnal:RATE,SWING,PERIOD` | Poisson whose rate swings by the share SWING around the mean, as a sine of PERIOD seconds that begins at the mean and rises |
+/// | `deeprecsys:GAP` | gaps of whole milliseconds from a Poisson law of mean GAP, as DeepRecSys' load generator draws them: smoother than a Poisson process |
+/// | `trace:FILE` | a file of one arrival per line in seconds from the start, in order |
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arrivals {
     /// Exponential gaps: `rate` queries a second on average.
@@ -28,9 +33,38 @@ pub enum Arrivals {
         /// Queries a second.
         rate: f64,
     },
+    /// A Poisson process of two rates that alternate after exponential times.
+    Bursty {
+        /// Queries a second, over bursts and calm.
+        rate: f64,
+        /// The rate in bursts, as a multiple of `rate`; 1 or more, and `times · share` at most 1.
+        times: f64,
+        /// Share of the time that bursts take, in (0, 1).
+        share: f64,
+        /// How long a burst lasts on average, seconds.
+        seconds: f64,
+    },
+    /// A Poisson process of rate `rate · (1 + swing · sin(2πt / period))`.
+    Diurnal {
+        /// Queries a second, over whole periods.
+        rate: f64,
+        /// How far the rate swings, as a share of the mean, in [0, 1].
+        swing: f64,
+        /// Seconds.
+        period: f64,
+    },
+    /// Gaps of whole milliseconds, Poisson distributed.
+    DeepRecSys {
+        /// The mean gap, milliseconds.
+        gap_ms: f64,
+    },
     /// These moments, in order, once.
     Trace(Vec<Time>),
 }
+
+/// The forms that [`Arrivals::parse`] reads.
+const KNOWN: &str = "`poisson:RATE`, `fixed:RATE`, `bursty:RATE,TIMES,SHARE,SECONDS`, \
+    `diurnal:RATE,SWING,PERIOD`, `deeprecsys:GAP`, `trace:FILE`";
 
 impl Arrivals {
     /// Reads the textual form; `read` is given the name of a `trace:` file and returns its text.
@@ -42,14 +76,24 @@ impl Arrivals {
         text: &str,
         read: impl FnOnce(&str) -> std::io::Result<String>,
     ) -> Result<Self, SpecError> {
-        let unknown = || SpecError::Unknown {
-            text: text.to_owned(),
-            known: "`poisson:RATE`, `fixed:RATE`, `trace:FILE`",
-        };
+        let unknown = || SpecError::Unknown { text: text.to_owned(), known: KNOWN };
         let (kind, value) = text.split_once(':').ok_or_else(unknown)?;
         match kind {
             "poisson" => Ok(Self::Poisson { rate: rate(value)? }),
             "fixed" => Ok(Self::Fixed { rate: rate(value)? }),
+            "bursty" => {
+                let [mean, times, share, seconds] = parts(value).ok_or_else(unknown)?;
+                let (rate, share) = (rate(mean)?, number("share", share, SHARE)?);
+                let most = Bounds { most: 1.0 / share, must: "be in [1, 1/SHARE]", ..TIMES };
+                let times = number("burst", times, most)?;
+                Ok(Self::Bursty { rate, times, share, seconds: number("burst", seconds, SPAN)? })
+            }
+            "diurnal" => {
+                let [mean, swing, period] = parts(value).ok_or_else(unknown)?;
+                let (rate, swing) = (rate(mean)?, number("swing", swing, SWING)?);
+                Ok(Self::Diurnal { rate, swing, period: number("period", period, SPAN)? })
+            }
+            "deeprecsys" => Ok(Self::DeepRecSys { gap_ms: number("gap", value, GAP)? }),
             "trace" => {
                 let text = read(value).map_err(|error| SpecError::Read {
                     file: value.to_owned(),
@@ -92,31 +136,17 @@ impl Arrivals {
 
     /// The moments of arrival. Random processes go on for ever, a trace ends.
     pub fn times(&self, seed: u64) -> impl Iterator<Item = Time> + '_ {
-        let mut random = StdRng::seed_from_u64(seed ^ 0xA221_7A15);
-        let (gaps, rate) = match *self {
-            Self::Poisson { rate } => (Exp::new(rate).ok(), rate),
-            Self::Fixed { rate } => (None, rate),
-            Self::Trace(_) => (None, 0.0),
-        };
-        let mut count = 0u64;
-        let mut seconds = 0.0;
-        std::iter::from_fn(move || {
-            count += 1;
-            match self {
-                Self::Trace(times) => times.get(count as usize - 1).copied(),
-                Self::Fixed { .. } => Some(Time::from_secs_f64(count as f64 / rate)),
-                Self::Poisson { .. } => {
-                    seconds += gaps.map_or(1.0 / rate, |gaps| gaps.sample(&mut random));
-                    Some(Time::from_secs_f64(seconds))
-                }
-            }
-        })
+        Moments::new(self, seed)
     }
 
     /// Average queries a second; `None` for a trace, which says so itself.
     pub fn rate(&self) -> Option<f64> {
         match *self {
-            Self::Poisson { rate } | Self::Fixed { rate } => Some(rate),
+            Self::Poisson { rate }
+            | Self::Fixed { rate }
+            | Self::Bursty { rate, .. }
+            | Self::Diurnal { rate, .. } => Some(rate),
+            Self::DeepRecSys { gap_ms } => Some(1e3 / gap_ms),
             Self::Trace(_) => None,
         }
     }
@@ -141,21 +171,52 @@ impl fmt::Display for Arrivals {
         match self {
             Self::Poisson { rate } => write!(formatter, "poisson:{rate}"),
             Self::Fixed { rate } => write!(formatter, "fixed:{rate}"),
+            Self::Bursty { rate, times, share, seconds } => {
+                write!(formatter, "bursty:{rate},{times},{share},{seconds}")
+            }
+            Self::Diurnal { rate, swing, period } => {
+                write!(formatter, "diurnal:{rate},{swing},{period}")
+            }
+            Self::DeepRecSys { gap_ms } => write!(formatter, "deeprecsys:{gap_ms}"),
             Self::Trace(times) => write!(formatter, "trace of {} arrivals", times.len()),
         }
     }
 }
 
+/// What a number may be: above or at `least`, and at most `most`.
+#[derive(Clone, Copy)]
+struct Bounds {
+    least: f64,
+    most: f64,
+    must: &'static str,
+}
+
+const RATE: Bounds = Bounds {
+    least: f64::MIN_POSITIVE,
+    most: 1e9,
+    must: "be a number of queries a second in (0, 1e9]",
+};
+const TIMES: Bounds = Bounds { least: 1.0, most: 1.0, must: "" };
+// A burst of a shorter share of the time would be so much rarer that a trace hardly sees one.
+const SHARE: Bounds = Bounds { least: 1e-4, most: 0.999, must: "be in [0.0001, 0.999]" };
+const SWING: Bounds = Bounds { least: 0.0, most: 1.0, must: "be in [0, 1]" };
+const SPAN: Bounds = Bounds { least: 1e-4, most: 1e7, must: "be in [0.0001, 1e7] seconds" };
+const GAP: Bounds = Bounds { least: 1e-3, most: 1e6, must: "be in [0.001, 1e6] milliseconds" };
+
 fn rate(text: &str) -> Result<f64, SpecError> {
-    let wrong = SpecError::Value {
-        what: "rate",
-        value: text.to_owned(),
-        must: "be a number of queries a second in (0, 1e9]",
-    };
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
-        _ => Err(wrong),
+    number("rate", text, RATE)
+}
+
+fn number(what: &'static str, text: &str, bounds: Bounds) -> Result<f64, SpecError> {
+    match text.trim().parse::<f64>() {
+        Ok(value) if (bounds.least..=bounds.most).contains(&value) => Ok(value),
+        _ => Err(SpecError::Value { what, value: text.to_owned(), must: bounds.must }),
     }
+}
+
+/// The values between commas, if there are just as many.
+fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
+    text.split(',').collect::<Vec<_>>().try_into().ok()
 }
 
 #[cfg(test)]
@@ -171,14 +232,6 @@ mod tests {
         let square = gaps.iter().map(|gap| gap * gap).sum::<f64>() / gaps.len() as f64;
         assert!((mean / 1e6 - 1.0).abs() < 0.01, "{mean}");
         assert!((square / (mean * mean) - 2.0).abs() < 0.05, "{square}");
-    }
-
-    #[test]
-    fn a_seed_gives_the_same_moments_and_another_seed_others() {
-        let arrivals = Arrivals::Poisson { rate: 10.0 };
-        let first: Vec<_> = arrivals.times(1).take(5).collect();
-        assert_eq!(first, arrivals.times(1).take(5).collect::<Vec<_>>());
-        assert_ne!(first, arrivals.times(2).take(5).collect::<Vec<_>>());
     }
 
     #[test]
@@ -203,7 +256,25 @@ mod tests {
 
     #[test]
     fn wrong_texts_say_what_is_known() {
-        for text in ["poisson", "poisson:0", "poisson:-1", "poisson:NaN", "fixed:x", "burst:3"] {
+        for text in ["poisson:3", "bursty:100,4,0.1,0.5", "diurnal:9,0.5,60", "deeprecsys:2.5"] {
+            assert_eq!(text.parse::<Arrivals>().unwrap().to_string(), text);
+        }
+        for text in [
+            "poisson",
+            "poisson:0",
+            "poisson:-1",
+            "poisson:NaN",
+            "fixed:x",
+            "burst:3",
+            "bursty:3",
+            "bursty:100,11,0.1,1",
+            "bursty:100,0.5,0.1,1",
+            "bursty:100,2,0,1",
+            "diurnal:100,1.5,60",
+            "diurnal:100,0.5,0",
+            "diurnal:100,0.5",
+            "deeprecsys:0",
+        ] {
             assert!(text.parse::<Arrivals>().is_err(), "{text}");
         }
         let error = "burst:3".parse::<Arrivals>().unwrap_err().to_string();

@@ -11,6 +11,7 @@
 
 mod arrivals;
 mod oracle;
+mod process;
 mod report;
 mod service;
 mod sizes;

@@ -36,12 +36,14 @@ pub(super) struct LoadShape {
     /// Queries per second.
     #[arg(long, default_value_t = 1000.0)]
     pub(super) qps: f64,
-    /// When queries come, at the mean rate of --qps: `poisson`, `fixed`, or `file:PATH` with one
-    /// arrival time in seconds a line.
+    /// When queries come, at the mean rate of --qps: `poisson`; `fixed`; `bursty:TIMES,SHARE,SECONDS` (TIMES the mean
+    /// rate in bursts that take SHARE of the time and last SECONDS on average; `bursty` is `bursty:3,0.1,0.2`);
+    /// `diurnal:SWING,PERIOD` (a sine of PERIOD seconds; `diurnal` is `diurnal:0.8,SECONDS` of this run); `deeprecsys`
+    /// (whole milliseconds); or `file:PATH` with one arrival time in seconds a line.
     #[arg(long, default_value = "poisson")]
     pub(super) arrivals: String,
-    /// Samples per query: `fixed:N`, `lognormal:MU,SIGMA` (of the logarithm), `mlperf`, or `file:PATH`
-    /// with one size a line. The default has mean 120.
+    /// Samples per query: `fixed:N`, `lognormal:MU,SIGMA` (of the logarithm), `normal:MEAN,DEVIATION`, `mlperf`, or
+    /// `file:PATH` with one size a line. The default has mean 120.
     #[arg(long, default_value = "lognormal:4.6,0.6")]
     pub(super) sizes: String,
     /// For how long.
@@ -63,13 +65,25 @@ impl LoadShape {
             .ok_or_else(|| Failure::input(anyhow::anyhow!("--sla-ms must be above 0")))
     }
 
+    /// What --arrivals says, at the rate of --qps, as the router spells it.
+    fn process(&self) -> String {
+        let qps = self.qps;
+        let (kind, shape) = self.arrivals.split_once(':').unwrap_or((&self.arrivals, ""));
+        match (kind, shape) {
+            ("poisson" | "fixed", "") => format!("{kind}:{qps}"),
+            ("bursty", "") => format!("bursty:{qps},3,0.1,0.2"),
+            ("diurnal", "") => format!("diurnal:{qps},0.8,{}", self.seconds),
+            ("bursty" | "diurnal", shape) => format!("{kind}:{qps},{shape}"),
+            ("deeprecsys", "") => format!("deeprecsys:{}", 1e3 / qps),
+            ("file", path) => format!("trace:{path}"),
+            _ => self.arrivals.clone(),
+        }
+    }
+
     /// The queries to come: the same for every policy and every run.
     pub(super) fn trace(&self, queries: Option<usize>) -> Result<Trace, Failure> {
         let read = |path: &str| std::fs::read_to_string(path);
-        let arrivals = match self.arrivals.as_str() {
-            rate @ ("poisson" | "fixed") => format!("{rate}:{}", self.qps),
-            other => other.to_owned(),
-        };
+        let arrivals = self.process();
         let arrivals = Arrivals::parse(&arrivals, read).or_bad_input()?;
         let sizes = Sizes::parse(&self.sizes, read).or_bad_input()?;
         let until = queries.map_or(Until::Seconds(self.seconds), Until::Queries);
@@ -146,4 +160,51 @@ fn text(runs: &[Report]) -> String {
     );
     let offered = runs.first().map_or(0, |run| run.offered);
     format!("Simulated, {} queries each:\n{table}", output::count(offered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(arrivals: &str) -> LoadShape {
+        LoadShape {
+            qps: 500.0,
+            arrivals: arrivals.into(),
+            sizes: "fixed:3".into(),
+            // Some 200 bursts.
+            seconds: 400.0,
+            sla_ms: 10.0,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn every_process_of_the_help_runs_at_the_rate_asked_for() {
+        for arrivals in [
+            "poisson",
+            "fixed",
+            "bursty",
+            "bursty:2,0.2,0.1",
+            "diurnal",
+            "diurnal:1,5",
+            "deeprecsys",
+        ] {
+            let Ok(trace) = shape(arrivals).trace(None) else { panic!("{arrivals} is not known") };
+            let rate = trace.queries().len() as f64 / trace.seconds();
+            assert!((rate / 500.0 - 1.0).abs() < 0.1, "{arrivals}: {rate}");
+        }
+        assert!(shape("tides").trace(None).is_err());
+        assert!(shape("bursty:30,0.1,0.2").trace(None).is_err());
+    }
+
+    #[test]
+    fn arrivals_are_read_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("arrivals.txt");
+        std::fs::write(&file, "0.5\n0.75\n").unwrap();
+        let Ok(trace) = shape(&format!("file:{}", file.display())).trace(None) else {
+            panic!("the file is not read")
+        };
+        assert_eq!(trace.queries().len(), 2);
+    }
 }
