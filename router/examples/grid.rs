@@ -39,6 +39,16 @@ fn main() {
     };
     let sets = [
         ("2", vec![cpu("table", 0.790, 1.0), cpu("ensemble", 0.792, 3.2)]),
+        // Paths of nearly one cost and quality, and one that none should take.
+        (
+            "near",
+            vec![
+                cpu("hash", 0.7646, 1.2),
+                cpu("table", 0.7646, 1.0),
+                cpu("dhe", 0.7658, 1.6),
+                cpu("ensemble", 0.7646, 3.2),
+            ],
+        ),
         ("3", vec![cpu("hash", 0.786, 0.9), cpu("table", 0.790, 1.0), cpu("ensemble", 0.792, 3.2)]),
         (
             "5",

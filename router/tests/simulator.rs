@@ -281,6 +281,21 @@ fn under_overload_downgrading_saves_what_a_static_path_loses() {
 }
 
 #[test]
+fn what_the_most_accurate_path_can_carry_alone_it_keeps() {
+    // Two fifths of what the accurate path carries, with an SLA far above its queue.
+    let profiles = Profiles::new(vec![cpu("table", 0.7646, 1.0), cpu("dhe", 0.7658, 1.6)]).unwrap();
+    let rate = 0.4 * 2.0 / (120.0 * 10.16e-6 * 1.6);
+    let sizes: Sizes = "lognormal:4.6,0.6".parse().unwrap();
+    for seed in 1..4 {
+        let trace = poisson(rate, &sizes, 10_000, Duration::from_millis(50), seed);
+        let report = run(&profiles, "multi-path", &trace, &SimConfig::default());
+        assert_eq!(report.in_time, 10_000, "seed {seed}");
+        // A few while the load is not known yet.
+        assert!(report.downgraded < 10, "seed {seed}: {}", report.downgraded);
+    }
+}
+
+#[test]
 fn queries_are_downgraded_before_any_is_refused() {
     // Within the cheap path's capacity, nothing is refused; beyond the full path's, much is downgraded.
     let report = overload(3.0, "multi-path");

@@ -34,7 +34,8 @@
 //! over recent arrivals. Where the model is rough, these adjust it, each on the careful side:
 //! `ρ` is raised by its own standard error; `K` differs between small and large queries, so prices
 //! are averaged over size classes, weighted by value; a `K` far beyond what is needed to use idle
-//! time is lowered, since a longer queue buys no more accuracy and leaves no room for bursts; and
+//! time is lowered, since a longer queue buys no more accuracy and leaves no room for bursts, but
+//! not below the queue of a load that the most accurate path can carry alone; and
 //! work that leaves lanes idle is cheaper by the probability that those become busy.
 //!
 //! # Hysteresis

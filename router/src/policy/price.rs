@@ -11,6 +11,8 @@ const WINDOW: (f64, f64) = (256.0, 8_192.0);
 const BUDGETS: f64 = 8.0;
 /// A price table is used for this many decisions.
 const REFRESH: u64 = 128;
+/// Utilisation up to which a path's own queue stays short.
+const LIGHT: f64 = 0.875;
 /// Intervals of a price table.
 const STEPS: usize = 40;
 /// Upper ends of the size classes: service time as a share of the time budget.
@@ -137,9 +139,21 @@ impl Demand {
         // Room for the prediction's own allowance after a wait of the whole budget.
         let wait_square = load.budget_ns * typical_ns;
         // A queue of five accurate queries keeps the lanes from idling; eight decay lengths above
-        // it, the price is 1/3000.
-        let cap_ns =
-            if theta > 0.0 { 5.0 * self.dearest_ns / lanes + 8.0 / theta } else { f64::INFINITY };
+        // it, the price is 1/3000. Where the lanes can carry everything on the most accurate path,
+        // its own queue is allowed too: it comes down by itself, and a lower limit would give up
+        // accuracy for nothing. Near that path's capacity its queue grows without bound, so that
+        // it counts only while an eighth of the lanes' time is left.
+        let dear = utilisation * self.dearest_ns / self.work_ns;
+        let alone_ns = if dear < LIGHT {
+            8.0 * self.dearest_ns * variance / (2.0 * (1.0 - dear) * lanes)
+        } else {
+            0.0
+        };
+        let cap_ns = if theta > 0.0 {
+            5.0 * self.dearest_ns / lanes + alone_ns + 8.0 / theta
+        } else {
+            f64::INFINITY
+        };
         let total: f64 = self.classes.iter().map(|class| class.value).sum();
         price.step_ns = load.budget_ns / STEPS as f64;
         price.table = [0.0; STEPS + 1];
