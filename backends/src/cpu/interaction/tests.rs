@@ -24,14 +24,19 @@ fn run(kernel: &Kernel, pairs: Pairs, samples: &[Vec<f32>]) -> Vec<f32> {
     out.chunks(to).flat_map(|row| row[..pairs.output_width()].to_vec()).collect()
 }
 
+/// Two orders of a sum of `dim` products differ by at most `dim` roundings each of the sum of the
+/// products' magnitudes (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1), and half
+/// of `f32::EPSILON` is one rounding.
 fn compare(pairs: Pairs, samples: &[Vec<f32>]) -> Result<(), TestCaseError> {
     let kernels = available();
     let expected = run(kernels.last().unwrap(), pairs, samples);
-    // Fusing drops one rounding per term, and terms are at most 1.
-    let tolerance = f32::EPSILON * pairs.dim as f32;
+    let absolute: Vec<Vec<f32>> =
+        samples.iter().map(|sample| sample.iter().map(|x| x.abs()).collect()).collect();
+    let magnitudes = run(kernels.last().unwrap(), pairs, &absolute);
     for kernel in &kernels {
         let got = run(kernel, pairs, samples);
         for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let tolerance = f32::EPSILON * pairs.dim as f32 * magnitudes[at];
             let close = (got - expected).abs() <= tolerance;
             prop_assert!(close, "{} {pairs:?} at {at}: {got} {expected}", kernel.level);
         }
