@@ -107,7 +107,8 @@ impl Bench {
         };
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);
-        let backend = registry::open_with_cache(self.path.backend(), self.cache).or_bad_input()?;
+        let resources = registry::Resources { cache_bytes: self.cache, ..Default::default() };
+        let backend = registry::open_with(self.path.backend(), resources).or_bad_input()?;
         let measured = measure(&program, &*backend, &batches, self.threads, self.seconds);
         let measured = measured.map_err(|error| match error {
             BenchError::Backend(BackendError::CacheTooSmall { .. }) => Failure::input(error),

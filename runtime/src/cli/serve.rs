@@ -11,7 +11,7 @@ use mprec_runtime::{
     engine::{Engine, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
-    paths::{Memory, ResidentPath, bring_up},
+    paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
 };
@@ -94,8 +94,10 @@ impl Serve {
         let bytes = config.serving().cache_bytes;
         let hot = hot_ids(&bundle, self.data.as_deref(), bytes)?;
         let resident_tables = config.serving().resident_tables;
-        let memory = Memory { cache_bytes: bytes, hot, resident_tables };
-        let resident = bring_up(&bundle, &paths, config.declared(), &memory).or_bad_input()?;
+        let budgets = config.budgets().clone();
+        let threads = config.serving().operation_threads;
+        let allowance = Allowance { cache_bytes: bytes, hot, resident_tables, threads, budgets };
+        let resident = bring_up(&bundle, &paths, config.declared(), &allowance).or_bad_input()?;
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
