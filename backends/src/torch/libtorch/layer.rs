@@ -115,7 +115,7 @@ impl Layers {
             let size = weight.size();
             let (layers, inputs) = (&size[..size.len() - 2], size[size.len() - 2]);
             let row = [layers, &[1, inputs]].concat();
-            half_product(&Tensor::f_zeros(row, (Kind::BFloat16, uploader.device))?, &weight)?;
+            drop(half_product(&Tensor::f_zeros(row, (Kind::BFloat16, uploader.device))?, &weight)?);
         }
         Ok(Self { format, activation, weight, bias, scale })
     }
