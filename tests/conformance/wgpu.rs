@@ -49,8 +49,13 @@ mod device {
     use std::time::{Duration, Instant};
 
     use mprec_backends::{Backend as _, BackendError};
-    use mprec_representations::{Batch, Program};
-    use mprec_tests::suite::{Tape, scores};
+    use mprec_representations::{
+        Batch, BatchShape, Dlrm, DlrmSpec, Interaction, Jagged, Program, RepresentationSpec,
+    };
+    use mprec_tests::{
+        fixtures,
+        suite::{Tape, scores},
+    };
 
     use super::backend;
 
@@ -75,6 +80,28 @@ mod device {
         assert_eq!(scores(&mut *whole, &batch), scores(&mut *parts, &batch));
         let (whole, parts) = (whole.bytes() - before, parts.bytes() - before);
         assert!(4 * parts < whole, "{parts} bytes beside {whole}");
+    }
+
+    /// With 128 MiB to a binding, the codes of 32,768 ids by 1,024 hashes are all that one holds. For a GPU: `--ignored`.
+    #[test]
+    #[ignore = "half a minute on a software adapter; parts are tested with small limits above"]
+    fn a_bag_beyond_what_common_adapters_bind_at_once() {
+        let Some(backend) = backend() else { return };
+        let schema = fixtures::schema(&[100_000]);
+        let dhe = RepresentationSpec::Dhe(fixtures::dhe(1024, 4, 4));
+        let spec = DlrmSpec::uniform(&schema, &dhe, Interaction::Cat, &[4], &[4]);
+        let weights = fixtures::weights(&schema, &spec, 5);
+        let program = Dlrm::load(&schema, &spec, &weights).unwrap().lower().unwrap();
+        // One large bag after many small ones: its ids alone are too many.
+        let lengths: Vec<u32> = (0..101).map(|at| if at == 100 { 33_000 } else { 2 }).collect();
+        let count: u32 = lengths.iter().sum();
+        let ids = (0..i64::from(count)).map(|at| at * 7919 % 100_000).collect();
+        let jagged = Jagged { ids, lengths, weights: Some(vec![1e-3; count as usize]) };
+        let batch = BatchShape::new(&schema).from_jagged(vec![0.5; 202], &jagged).unwrap();
+        let got = scores(&mut *backend.prepare(&program).unwrap(), &batch);
+        for (got, expected) in got.iter().zip(program.interpret(&batch).unwrap()) {
+            assert!((got - expected).abs() <= 1e-4, "{got}, expected {expected}");
+        }
     }
 
     #[test]
