@@ -34,7 +34,7 @@ pub struct Admission {
     pub predicted_finish: Time,
     /// When it is done with the confidence that the configuration asks for.
     pub upper_finish: Time,
-    /// Whether a more accurate path was up and was not taken.
+    /// Whether a more accurate path that can run it was up and was not taken.
     pub downgraded: bool,
     /// Why this path.
     pub reason: Reason,
@@ -81,8 +81,10 @@ pub enum RefuseReason {
     NoPathMeetsFloor,
     /// As many queries wait as the configuration allows.
     QueueFull,
-    /// Every path is down.
+    /// Every path that can run it is down.
     NoPathUp,
+    /// No path can run it, up or not.
+    NoPathTakesIt,
 }
 
 impl fmt::Display for RefuseReason {
@@ -92,6 +94,7 @@ impl fmt::Display for RefuseReason {
             Self::NoPathMeetsFloor => "no path that is up has the accuracy demanded",
             Self::QueueFull => "the queue is full",
             Self::NoPathUp => "no path is up",
+            Self::NoPathTakesIt => "no path can run it",
         })
     }
 }

@@ -87,7 +87,7 @@ pub use self::{
     latency::{CurveError, MAX_POINTS, Quantile, ServiceCurve, ServicePoint},
     path::{
         DeviceId, DeviceProfile, Health, MAX_LANES, MAX_NAME, MAX_PATHS, PathId, PathProfile,
-        ProfileError, Profiles, QualitySource,
+        PathSet, ProfileError, Profiles, QualitySource,
     },
     policy::{Policy, PolicyError, PolicyName},
     predict::Prediction,

@@ -246,9 +246,10 @@ impl RouterState {
         self.path(path).max_batch
     }
 
-    /// Whether a path is up and as accurate as the query demands.
+    /// Whether a path is up, can run the query and is as accurate as it demands.
     pub fn usable(&self, path: PathId, query: &Query) -> bool {
         self.path(path).health == Health::Up
+            && query.paths().contains(path)
             && self.profiles.path(path).accuracy >= query.min_quality()
     }
 

@@ -1,8 +1,9 @@
 //! ONNX Runtime: programs as ONNX graphs.
 //!
 //! `prepare` lowers a program to two ONNX models, one for a single id per bag and one for bags of any size, and opens
-//! a session of each. Parameters stay where they are, mapped or not, and all executables share them; what ONNX Runtime
-//! packs for its matrix products it packs again in every session.
+//! a session of each. Parameters stay where they are, mapped or not, and all executables share them (on other devices than
+//! the CPU each session has a copy there); what ONNX Runtime packs for its matrix products it packs again in every session.
+//! While a session is being opened, ONNX Runtime holds a copy of all of them, for its optimisers to look at.
 //!
 //! [`write_model`] writes the same model as a file that any ONNX runtime can read. It needs neither the library nor the
 //! cargo feature.

@@ -285,8 +285,13 @@ unsafe fn session(backend: &OnnxBackend, model: &Model) -> ort::Result<Session> 
     let mut builder = options(backend)?;
     for (name, parameter) in model.large() {
         // SAFETY: as this function asks.
-        let value = unsafe { share(parameter) }?;
-        builder = builder.with_external_initializer(name, Arc::new(value))?;
+        let value = Arc::new(unsafe { share(parameter) }?);
+        builder = builder.with_external_initializer(name, Arc::clone(&value))?;
+        // The former alone takes the value for the model's and copies it into the session; this has it read where it is. For
+        // other devices it must be copied.
+        if backend.provider.is_on_cpu() {
+            builder = builder.with_initializer(name, value)?;
+        }
     }
     builder.commit_from_memory(&model.encode(Place::Beside("parameters")))
 }

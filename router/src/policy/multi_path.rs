@@ -186,7 +186,7 @@ impl Policy for MultiPath {
 
         self.candidates.clear();
         for path in state.profiles().ids() {
-            if state.path(path).health == Health::Down {
+            if state.path(path).health == Health::Down || !query.paths().contains(path) {
                 continue;
             }
             let at = usize::from(state.profiles().device_of(path).0);
@@ -244,7 +244,7 @@ impl Policy for MultiPath {
         self.learn(query, state, weight, chosen.as_ref());
         let Some(chosen) = chosen else {
             if self.candidates.is_empty() {
-                return refuse_unusable(state);
+                return refuse_unusable(query, state, state.profiles().ids());
             }
             let soonest_ns =
                 self.devices.iter().map(|device| device.soonest_ns).fold(f64::INFINITY, f64::min);
@@ -257,14 +257,14 @@ impl Policy for MultiPath {
         let better = |other: &&Candidate| other.accuracy > chosen.accuracy;
         let reason = if !chosen.sure {
             Reason::Chance
-        } else if chosen.accuracy >= best_accuracy(state) {
+        } else if chosen.accuracy >= best_accuracy(query, state) {
             Reason::MostAccurate
         } else if self.candidates.iter().filter(better).any(|other| other.sure) {
             Reason::Price
         } else {
             Reason::Deadline
         };
-        admit(state, chosen.path, &chosen.prediction, reason, now)
+        admit(query, state, chosen.path, &chosen.prediction, reason, now)
     }
 }
 

@@ -184,6 +184,7 @@ impl Recorder {
             RefuseReason::NoPathMeetsFloor => "no-path-meets-floor",
             RefuseReason::QueueFull => "queue-full",
             RefuseReason::NoPathUp => "no-path-up",
+            RefuseReason::NoPathTakesIt => "no-path-takes-it",
         };
         match self.refusals.get_mut(name) {
             Some(count) => *count += 1,

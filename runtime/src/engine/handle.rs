@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mprec_router::{PolicyName, Profiles, Router, RouterConfig};
+use mprec_router::{PathId, PolicyName, Profiles, Router, RouterConfig};
 use tokio::sync::oneshot;
 
 use super::{
@@ -83,9 +83,11 @@ impl Engine {
             ..RouterConfig::default()
         };
         let router = Router::new(profiles.clone(), &options.policy, config)?;
+        let takes = |id: &PathId| executables[usize::from(id.0)].takes_weights();
+        let weighted = profiles.ids().filter(takes).collect();
         let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
         let caches = workers.iter().map(Worker::caches).collect();
-        let shared = Arc::new(Shared::new(model, &profiles, router, caches, options));
+        let shared = Arc::new(Shared::new(model, &profiles, weighted, router, caches, options));
 
         let engine = Self { shared, threads: Mutex::default() };
         for worker in workers {

@@ -7,7 +7,7 @@ use std::{
 
 use mprec_backends::CacheStatistics;
 use mprec_representations::Batch;
-use mprec_router::{DeviceId, Health, Profiles, Query, Router, Time};
+use mprec_router::{DeviceId, Health, PathSet, Profiles, Query, Router, Time};
 use tokio::sync::oneshot;
 
 use super::{
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// Where [`Shared::drain`] and [`Shared::await_threads`] wait.
     idle: Condvar,
     min_quality: f64,
+    /// Paths that take weights of ids.
+    weighted: PathSet,
     /// A batch of no samples in the model's shape.
     empty: Batch,
 }
@@ -57,6 +59,7 @@ impl Shared {
     pub(super) fn new(
         model: Arc<Model>,
         profiles: &Profiles,
+        weighted: PathSet,
         router: Router,
         caches: Vec<Vec<CacheStatistics>>,
         options: &EngineOptions,
@@ -76,6 +79,7 @@ impl Shared {
             chores: Condvar::new(),
             idle: Condvar::new(),
             min_quality: options.min_quality.unwrap_or(0.0),
+            weighted,
             empty: model.shape.empty(),
             model,
         }
@@ -102,6 +106,7 @@ impl Shared {
         {
             return Err(Refusal::Unavailable { reason: "the batch is not of this model's shape" });
         }
+        let paths = if batch.is_weighted() { self.weighted } else { PathSet::ALL };
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         let (from, until) = (self.clock.time(arrival), self.clock.time(deadline));
@@ -116,7 +121,7 @@ impl Shared {
             state.counts.refused_unavailable += 1;
             return Err(Refusal::Unavailable { reason: "the server is stopping" });
         }
-        let query = query.with_priority(outcome::priority(priority));
+        let query = query.with_priority(outcome::priority(priority)).with_paths(paths);
         let now = self.clock.now();
         state.forget_gone(&self.gone, now);
         if query.deadline() <= now {

@@ -17,6 +17,8 @@ pub struct EngineStats {
     pub refused_overload: u64,
     /// Queries refused on arrival because no path that is up has the quality they demand.
     pub refused_quality: u64,
+    /// Queries refused on arrival because no path takes the weights of their ids.
+    pub refused_weighted: u64,
     /// Queries refused on arrival because the engine was stopping or no path was up.
     pub refused_unavailable: u64,
     /// Queries that arrived after their deadline.
@@ -79,6 +81,7 @@ pub(super) struct Counts {
     pub(super) paths: Vec<PathCounts>,
     pub(super) refused_overload: u64,
     pub(super) refused_quality: u64,
+    pub(super) refused_weighted: u64,
     pub(super) refused_unavailable: u64,
     pub(super) refused_late: u64,
 }
@@ -88,6 +91,7 @@ impl Counts {
         match refusal {
             Refusal::Overloaded { .. } => self.refused_overload += 1,
             Refusal::Quality { .. } => self.refused_quality += 1,
+            Refusal::Weighted => self.refused_weighted += 1,
             _ => self.refused_unavailable += 1,
         }
     }
@@ -125,6 +129,7 @@ impl EngineStats {
             queued_samples,
             refused_overload: state.counts.refused_overload,
             refused_quality: state.counts.refused_quality,
+            refused_weighted: state.counts.refused_weighted,
             refused_unavailable: state.counts.refused_unavailable,
             refused_late: state.counts.refused_late,
             promises: router.promises(),

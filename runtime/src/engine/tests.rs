@@ -6,3 +6,4 @@ mod fake;
 mod lifecycle;
 mod queueing;
 mod stress;
+mod weights;

@@ -218,6 +218,7 @@ impl Worker {
                 is_path: !matches!(
                     error,
                     BackendError::Program(_)
+                        | BackendError::Sample { .. }
                         | BackendError::Scores { .. }
                         | BackendError::Weighted { .. }
                 ),

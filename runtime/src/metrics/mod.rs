@@ -77,7 +77,7 @@ struct Reason(usize);
 
 impl Label for Reason {
     const NAMES: &'static [&'static str] =
-        &["overloaded", "quality", "deadline_passed", "unavailable", "failed"];
+        &["overloaded", "quality", "weighted", "deadline_passed", "unavailable", "failed"];
 
     fn index(self) -> usize {
         self.0
@@ -89,9 +89,10 @@ impl From<&Refusal> for Reason {
         Self(match refusal {
             Refusal::Overloaded { .. } => 0,
             Refusal::Quality { .. } => 1,
-            Refusal::DeadlinePassed { .. } => 2,
-            Refusal::Unavailable { .. } => 3,
-            Refusal::Failed { .. } => 4,
+            Refusal::Weighted => 2,
+            Refusal::DeadlinePassed { .. } => 3,
+            Refusal::Unavailable { .. } => 4,
+            Refusal::Failed { .. } => 5,
         })
     }
 }

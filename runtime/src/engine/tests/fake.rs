@@ -47,6 +47,7 @@ pub(super) struct Script {
     act: Option<Box<ActFn>>,
     pause: Option<Box<dyn Fn(usize) -> Duration + Send + Sync>>,
     gate: Option<Arc<Gate>>,
+    weightless: bool,
     runs: AtomicUsize,
     seen: Mutex<Vec<f32>>,
 }
@@ -68,6 +69,11 @@ impl Script {
 
     pub(super) fn acting(act: impl Fn(usize, &Batch) -> Act + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { act: Some(Box::new(act)), ..Self::default() })
+    }
+
+    /// Echoes batches without weights, and fails others as a whole.
+    pub(super) fn weightless(gate: &Arc<Gate>) -> Arc<Self> {
+        Arc::new(Self { gate: Some(Arc::clone(gate)), weightless: true, ..Self::default() })
     }
 
     pub(super) fn gated(gate: &Arc<Gate>) -> Arc<Self> {
@@ -132,6 +138,9 @@ impl Executable for Fake {
         if let Some(pause) = &script.pause {
             std::thread::sleep(pause(run));
         }
+        if script.weightless && batch.is_weighted() {
+            return Err(BackendError::Weighted { file: "theirs.onnx".into() });
+        }
         let act = script.act.as_ref().map_or(Act::Echo, |act| act(run, batch));
         match act {
             Act::Echo | Act::Superstitious => {
@@ -152,6 +161,10 @@ impl Executable for Fake {
             Act::Panic => panic!("a fake panics"),
             Act::Refuse => Err(BackendError::Scores { got: 0, samples: batch.samples() }),
         }
+    }
+
+    fn takes_weights(&self) -> bool {
+        !self.0.weightless
     }
 
     fn another(&self) -> Result<Box<dyn Executable>, BackendError> {
