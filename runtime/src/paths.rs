@@ -1,6 +1,10 @@
 //! From a bundle and the names of paths to paths that are resident: prepared, sized and judged.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use mprec_backends::{
     Backend, BackendError, BackendKind, Executable, HotId, OnnxProvider, Path, TorchDevice,
@@ -29,6 +33,40 @@ pub struct ResidentPath {
     pub bytes: u64,
     /// Runs it, on one worker; the others get [`Executable::another`].
     pub executable: Box<dyn Executable>,
+    /// Makes another from nothing if the device fails under this one.
+    pub revive: Revive,
+}
+
+/// Prepares a path's executable anew, as when it was brought up, on a backend that is opened for it.
+///
+/// It holds on to the path's program: mapped tensors, and the copies of tables where they are resident.
+#[derive(Clone)]
+pub struct Revive(Arc<ReviveFn>);
+
+type ReviveFn = dyn Fn() -> Result<Box<dyn Executable>, BackendError> + Send + Sync;
+
+impl Revive {
+    /// By what is called for every attempt.
+    pub fn new(
+        executable: impl Fn() -> Result<Box<dyn Executable>, BackendError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(executable))
+    }
+
+    /// An executable that shares nothing with earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// As opening the backend and [`Backend::prepare`]: the device may still be gone.
+    pub fn executable(&self) -> Result<Box<dyn Executable>, BackendError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Revive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Revive")
+    }
 }
 
 /// Why a path cannot be brought up.
@@ -144,8 +182,10 @@ impl<'a> Loader<'a> {
         let fail = |source| PathsError::Backend { path: path.clone(), source };
         if let Some(file) = self.declared.files.get(path.variant()) {
             let shape = BatchShape::new(&self.bundle.manifest().schema);
-            let executable = registry::open_file(kind, file, &shape).map_err(fail)?;
-            return Ok(ResidentPath::new(path, accuracy, quality_source, executable));
+            let file = file.clone();
+            let revive = Revive::new(move || registry::open_file(kind, &file, &shape));
+            let executable = revive.executable().map_err(fail)?;
+            return Ok(ResidentPath::new(path, accuracy, quality_source, executable, revive));
         }
         let program = self.program(path)?;
         let backend = match self.backends.entry(kind) {
@@ -161,7 +201,13 @@ impl<'a> Loader<'a> {
             let (bytes, slots) = (cache.bytes, cache.slots);
             tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
         }
-        Ok(ResidentPath::new(path, accuracy, quality_source, executable))
+        let (bytes, hot) = (self.memory.cache_bytes, self.memory.hot.clone());
+        let revive = Revive::new(move || {
+            let mut executable = registry::open_with_cache(kind, bytes)?.prepare(&program)?;
+            executable.remember(&hot);
+            Ok(executable)
+        });
+        Ok(ResidentPath::new(path, accuracy, quality_source, executable, revive))
     }
 
     fn program(&mut self, path: &Path) -> Result<Program, PathsError> {
@@ -186,11 +232,12 @@ impl ResidentPath {
         accuracy: f64,
         quality_source: QualitySource,
         executable: Box<dyn Executable>,
+        revive: Revive,
     ) -> Self {
         let bytes = executable.bytes() as u64;
         tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
         let (path, device) = (path.clone(), device(path.backend()));
-        Self { path, device, accuracy, quality_source, bytes, executable }
+        Self { path, device, accuracy, quality_source, bytes, executable, revive }
     }
 
     /// What the router knows about it, given its measured speed under `lanes` workers.
@@ -264,7 +311,7 @@ fn quality(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use mprec_backends::CacheStatistics;
     use mprec_representations::{
@@ -276,7 +323,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{ConfigFile, DeclaredQuality},
-        engine::{Engine, EngineOptions},
+        engine::{Backoff, Engine, EngineOptions},
         metrics::Metrics,
         service::{Model, ScoreRequest, Service},
     };
@@ -458,7 +505,16 @@ mod tests {
                 linger: Duration::ZERO,
                 min_quality: None,
                 pin_workers: false,
+                max_parts: None,
+                recovery: Backoff::default(),
             };
+            let batch = shape.from_rows(vec![0.5; 8], &[1, 2, 3, 4, 5, 6, 0, 1]).unwrap();
+            let mut again = resident[0].revive.executable().unwrap();
+            let mut scores = [0.0; 4];
+            again.run(&batch, &mut scores).unwrap();
+            for (score, expected) in scores.iter().zip(program.interpret(&batch).unwrap()) {
+                assert!((score - expected).abs() < 1e-5, "{name} brought up again");
+            }
             let profiles = Profiles::new(vec![profile]).unwrap();
             let engine = Engine::start(Arc::clone(&model), resident, profiles, &options).unwrap();
             let batches: Vec<_> = (1..40)

@@ -5,4 +5,6 @@ mod failure;
 mod fake;
 mod lifecycle;
 mod queueing;
+mod recovery;
+mod splitting;
 mod stress;
