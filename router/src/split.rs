@@ -35,8 +35,8 @@
 //! All parts run on one path, so that a query is still answered by one path of one model version: what is
 //! split is the work of a device with several lanes, and never goes over two devices. Parts of one query never
 //! share a batch, but each may share one with other queries. More parts are tried while each brings the
-//! end nearer; a later gain behind a lane that is busy for long is not found. Behind a queue of many batches
-//! all lanes are taken to be free at once, as in every prediction, and nothing is won by parts.
+//! end nearer; a later gain behind a lane that is busy for long is not found. A query that would wait for
+//! longer than it runs is not split for speed, since no lane is idle soon.
 
 use crate::{
     DeviceId, PathId, RouterState, ServiceCurve, Time,
@@ -73,6 +73,8 @@ pub(crate) struct Splittable {
     pub(crate) value: f64,
     /// From its arrival to its deadline.
     pub(crate) budget_ns: f64,
+    /// From now to its deadline.
+    pub(crate) left_ns: f64,
     /// Whether no path could answer it in time as a whole, however idle.
     pub(crate) is_too_large: bool,
 }
@@ -87,9 +89,16 @@ pub(crate) fn best<W: Way>(
     now: Time,
     judge: impl Fn(Prediction) -> W,
 ) -> W {
+    let (wait_ns, service_ns) = (view.wait_ns, whole.service_ns);
     let mut best = judge(whole);
     let most = state.most_parts(view.device).min(query.samples);
-    if most < 2 || (best.is_sure() && query.samples < state.splits_from(path)) {
+    // Most queries end here: parts cannot be in time, or not be sooner by enough to be worth a closer look.
+    let is_hopeless = if best.is_sure() {
+        query.samples < state.splits_from(path) || wait_ns > service_ns
+    } else {
+        wait_ns >= query.left_ns
+    };
+    if most < 2 || is_hopeless {
         return best;
     }
     let least = if query.is_too_large { f64::NEG_INFINITY } else { CLEARLY * query.value };

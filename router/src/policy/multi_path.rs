@@ -240,6 +240,7 @@ impl Policy for MultiPath {
                     samples: query.samples(),
                     value: samples * accuracy,
                     budget_ns: full_ns,
+                    left_ns: budget_ns,
                     is_too_large,
                 };
                 let candidate = split::best(state, view, path, large, prediction, now, judge);
