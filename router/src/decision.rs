@@ -30,6 +30,8 @@ impl Decision {
 pub struct Admission {
     /// The path that answers.
     pub path: PathId,
+    /// How many parts it runs in, on as many lanes of the path's device: 1 is whole.
+    pub parts: u32,
     /// When it is expected to be done.
     pub predicted_finish: Time,
     /// When it is done with the confidence that the configuration asks for.

@@ -1,6 +1,10 @@
 //! From a bundle and the names of paths to paths that are resident: prepared, sized and judged.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use mprec_backends::{
     Backend, BackendError, BackendKind, Executable, HotId, OnnxProvider, Path, TorchDevice,
@@ -29,6 +33,40 @@ pub struct ResidentPath {
     pub bytes: u64,
     /// Runs it, on one worker; the others get [`Executable::another`].
     pub executable: Box<dyn Executable>,
+    /// Makes another from nothing if the device fails under this one.
+    pub revive: Revive,
+}
+
+/// Prepares a path's executable anew, as when it was brought up, on a backend that is opened for it.
+///
+/// It holds on to the path's program: mapped tensors, and the copies of tables where they are resident.
+#[derive(Clone)]
+pub struct Revive(Arc<ReviveFn>);
+
+type ReviveFn = dyn Fn() -> Result<Box<dyn Executable>, BackendError> + Send + Sync;
+
+impl Revive {
+    /// By what is called for every attempt.
+    pub fn new(
+        executable: impl Fn() -> Result<Box<dyn Executable>, BackendError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(executable))
+    }
+
+    /// An executable that shares nothing with earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// As opening the backend and [`Backend::prepare`]: the device may still be gone.
+    pub fn executable(&self) -> Result<Box<dyn Executable>, BackendError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Revive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Revive")
+    }
 }
 
 /// Why a path cannot be brought up.
@@ -190,13 +228,11 @@ impl<'a> Loader<'a> {
         let resources = registry::Resources { cache_bytes, threads };
         if let Some(file) = self.declared.files.get(path.variant()) {
             let shape = BatchShape::new(&self.bundle.manifest().schema);
-            let executable = registry::open_file(kind, file, &shape, resources).map_err(fail)?;
-            return self.within_budget(ResidentPath::new(
-                path,
-                accuracy,
-                quality_source,
-                executable,
-            ));
+            let file = file.clone();
+            let revive = Revive::new(move || registry::open_file(kind, &file, &shape, resources));
+            let executable = revive.executable().map_err(fail)?;
+            let resident = ResidentPath::new(path, accuracy, quality_source, executable, revive);
+            return self.within_budget(resident);
         }
         let program = self.program(path)?;
         let backend = match self.backends.entry(kind) {
@@ -211,7 +247,13 @@ impl<'a> Loader<'a> {
             let (bytes, slots) = (cache.bytes, cache.slots);
             tracing::info!(%path, bytes, slots, remembered, "the path has a cache");
         }
-        self.within_budget(ResidentPath::new(path, accuracy, quality_source, executable))
+        let hot = self.allowance.hot.clone();
+        let revive = Revive::new(move || {
+            let mut executable = registry::open_with(kind, resources)?.prepare(&program)?;
+            executable.remember(&hot);
+            Ok(executable)
+        });
+        self.within_budget(ResidentPath::new(path, accuracy, quality_source, executable, revive))
     }
 
     /// The path, counted, if its device's budget holds it too.
@@ -250,11 +292,12 @@ impl ResidentPath {
         accuracy: f64,
         quality_source: QualitySource,
         executable: Box<dyn Executable>,
+        revive: Revive,
     ) -> Self {
         let bytes = executable.bytes() as u64;
         tracing::info!(%path, bytes, accuracy, source = %quality_source, "path is resident");
         let (path, device) = (path.clone(), device(path.backend()));
-        Self { path, device, accuracy, quality_source, bytes, executable }
+        Self { path, device, accuracy, quality_source, bytes, executable, revive }
     }
 
     /// What the router knows about it, given its measured speed under `lanes` workers.

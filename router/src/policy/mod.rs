@@ -183,6 +183,7 @@ fn admit(
 ) -> Decision {
     Decision::Admit(Admission {
         path,
+        parts: prediction.parts,
         predicted_finish: prediction.finish(now),
         upper_finish: prediction.upper_finish(now),
         downgraded: state.profiles().path(path).accuracy < best_accuracy(query, state),

@@ -138,7 +138,7 @@ pub enum Event<'e> {
         /// How long it will take.
         service: Duration,
     },
-    /// A batch is done.
+    /// A batch is done, and the queries in `batch.ended` are answered.
     Finished {
         /// When.
         now: Time,
@@ -208,6 +208,7 @@ pub fn simulate_with(
         downgraded: vec![false; trace.queries().len()],
         batch: Batch::default(),
         batches: 0,
+        split: 0,
         observer,
     };
     simulation.run(trace, &policy)
@@ -238,6 +239,7 @@ struct Simulation<'s, O> {
     downgraded: Vec<bool>,
     batch: Batch,
     batches: u64,
+    split: u64,
     observer: O,
 }
 
@@ -271,6 +273,7 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
             let busy = lanes.busy_time().as_secs_f64() / (span * f64::from(device.lanes));
             report.utilisation.insert(device.name.clone(), busy);
         }
+        report.split = self.split;
         Ok(report)
     }
 
@@ -288,6 +291,7 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
         match decision {
             Decision::Admit(admission) => {
                 self.downgraded[index] = admission.downgraded;
+                self.split += u64::from(admission.parts > 1);
                 self.dispatch(self.profiles.device_of(admission.path), now);
             }
             Decision::Refuse(refusal) => self.recorder.refused(refusal.reason),
@@ -301,9 +305,9 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
             Due::Wake { device } => DeviceId(device),
             Due::Completion { device, lane } => {
                 let done = &mut self.running[usize::from(device)][usize::from(lane)];
-                self.router.completed(&done.batch, done.service, now);
+                self.router.completed(&mut done.batch, done.service, now);
                 let path = usize::from(done.batch.path.0);
-                for query in &done.batch.queries {
+                for query in &done.batch.ended {
                     self.recorder.answered(&Answer {
                         path,
                         samples: query.samples,

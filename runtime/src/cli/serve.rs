@@ -8,7 +8,7 @@ use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
-    engine::{Engine, EngineOptions},
+    engine::{Backoff, Engine, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
@@ -174,6 +174,8 @@ fn run_server(
         linger: config.serving().linger,
         min_quality: config.constraints().min_quality,
         pin_workers: config.serving().pin_workers,
+        max_parts: config.serving().max_parts,
+        recovery: Backoff::default(),
     };
     let engine = Arc::new(Engine::start(Arc::clone(&model), resident, profiles, &options)?);
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();

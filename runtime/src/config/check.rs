@@ -153,6 +153,10 @@ fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
             .max_batch
             .map(|samples| within("serving.max_batch", samples, 1, mprec_router::MAX_SAMPLES))
             .transpose()?,
+        max_parts: file
+            .max_parts
+            .map(|parts| within("serving.max_parts", parts, 1, mprec_router::MOST_PARTS))
+            .transpose()?,
         linger: Duration::from_micros(within("serving.linger_us", linger_us, 0, 1_000_000)?),
         cache_bytes: within("serving.cache_bytes", cache_bytes, 0, MAX_CACHE_BYTES)?,
         paths,

@@ -69,6 +69,8 @@ pub struct Serving {
     pub max_batch: Option<u32>,
     /// How long a batch that is not full waits for more while a worker is idle.
     pub linger: Duration,
+    /// The most parts that a query is split into; `None` is as many as its device has workers, 1 is never.
+    pub max_parts: Option<u32>,
     /// Bytes of each worker's cache for each path that computes vectors per id; 0 is none.
     pub cache_bytes: usize,
 }

@@ -102,6 +102,8 @@ pub struct ServingFile {
     pub max_batch: Option<u32>,
     /// Wait for a fuller batch.
     pub linger_us: Option<u64>,
+    /// Most parts that a query is split into.
+    pub max_parts: Option<u32>,
     /// Bytes of a worker's cache for a path.
     pub cache_bytes: Option<usize>,
 }

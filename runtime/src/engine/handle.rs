@@ -10,7 +10,7 @@ use mprec_router::{PathId, PolicyName, Profiles, Router, RouterConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    EngineError, EngineStats, housekeeper,
+    Backoff, EngineError, EngineStats, housekeeper, recovery,
     shared::{Shared, ThreadEnds, lock},
     worker::{self, Worker},
 };
@@ -33,6 +33,11 @@ pub struct EngineOptions {
     pub min_quality: Option<f64>,
     /// Whether each CPU worker keeps to one core.
     pub pin_workers: bool,
+    /// The most parts that a query is split into; `None` is as many as its device has lanes, 1 is
+    /// never. See [`RouterConfig::max_parts`].
+    pub max_parts: Option<u32>,
+    /// When paths that went down are probed.
+    pub recovery: Backoff,
 }
 
 /// Answers the queries of one model on its resident paths.
@@ -75,11 +80,12 @@ impl Engine {
         profiles: Profiles,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let executables = worker::match_up(resident, &profiles)?;
+        let (executables, revive) = worker::match_up(resident, &profiles)?;
         let config = RouterConfig {
             max_queued: options.queue.queries,
             linger_us: u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX),
             overhead_us: OVERHEAD_US,
+            max_parts: options.max_parts,
             ..RouterConfig::default()
         };
         let router = Router::new(profiles.clone(), &options.policy, config)?;
@@ -95,6 +101,9 @@ impl Engine {
             engine.spawn(name, move |shared| worker.work(shared))?;
         }
         engine.spawn("housekeeper".to_owned(), housekeeper::keep_house)?;
+        let lanes = profiles.paths().iter().map(|path| path.lanes as usize).collect::<Vec<_>>();
+        let attend = move |shared: &Shared| recovery::attend(shared, &revive, &lanes);
+        engine.spawn("recovery".to_owned(), attend)?;
         Ok(engine)
     }
 
@@ -174,6 +183,10 @@ impl Service for Engine {
                 batch_samples: path.counts.batch_samples,
                 correction: path.correction,
                 coverage: path.coverage,
+                rerouted: path.counts.rerouted,
+                ejections: path.counts.ejections,
+                probes: path.counts.probes,
+                probes_failed: path.counts.probes_failed,
                 cache: path.cache,
             };
             metrics.observe_path(&path.name, &observation);

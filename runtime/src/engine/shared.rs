@@ -33,6 +33,8 @@ pub(super) struct Shared {
     work: Vec<Condvar>,
     /// Where the housekeeper sleeps.
     chores: Condvar,
+    /// Where the thread sleeps that probes paths.
+    outages: Condvar,
     /// Where [`Shared::drain`] and [`Shared::await_threads`] wait.
     idle: Condvar,
     min_quality: f64,
@@ -74,9 +76,10 @@ impl Shared {
             labels: profiles.paths().iter().map(label).collect(),
             clock: Clock::start(),
             gone: Arc::default(),
-            state: Mutex::new(State::new(router, caches, options.queue)),
+            state: Mutex::new(State::new(router, caches, options)),
             work: profiles.devices().iter().map(|_| Condvar::new()).collect(),
             chores: Condvar::new(),
+            outages: Condvar::new(),
             idle: Condvar::new(),
             min_quality: options.min_quality.unwrap_or(0.0),
             weighted,
@@ -130,7 +133,8 @@ impl Shared {
         }
         let path = mprec_router::PathId(0);
         let reply = Reply { query, arrival, path, downgraded: false, failures: 0, sender };
-        match state.admit(Ticket { batch, reply }, Some(&self.gone), now) {
+        let ticket = Ticket { batch: Arc::new(batch), reply, assembly: None };
+        match state.admit(ticket, Some(&self.gone), now) {
             Ok(path) => {
                 let device = state.router.state().profiles().device_of(path);
                 self.wake(&mut state, device, query.deadline());
@@ -161,10 +165,11 @@ impl Shared {
         }
     }
 
-    /// Wakes every worker: queries moved between paths.
+    /// Wakes every thread: queries moved between paths, or executables did.
     pub(super) fn wake_all(&self) {
         self.work.iter().for_each(Condvar::notify_all);
         self.chores.notify_one();
+        self.outages.notify_one();
     }
 
     /// Tells who waits for the end that nothing is left to do, if so.
@@ -191,6 +196,15 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         let until = state.housekeeping;
         self.sleep(&self.chores, state, until)
+    }
+
+    /// Sleeps until a path may have to be probed, at the latest until `until`.
+    pub(super) fn await_probe<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        until: Time,
+    ) -> MutexGuard<'a, State> {
+        self.sleep(&self.outages, state, until)
     }
 
     fn sleep<'a>(

@@ -49,7 +49,8 @@ pub struct PathStats {
 }
 
 /// What became of the queries of one path. Every query taken is in exactly one of `answered`,
-/// `expired`, `abandoned` and `failed`, or waits or runs, or was refused when the engine stopped.
+/// `expired`, `abandoned` and `failed`, or waits or runs, or was refused when the engine stopped. A query that
+/// runs in parts counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathCounts {
     /// Queries answered with scores (or, where the model overflows, with the error that says so).
@@ -68,8 +69,14 @@ pub struct PathCounts {
     pub abandoned: u64,
     /// Queries answered as failed.
     pub failed: u64,
-    /// Queries that another path took over when this one went down; they count there.
+    /// Times that a query was decided anew because this path went down; it counts where it ended.
     pub rerouted: u64,
+    /// Times that it went down.
+    pub ejections: u64,
+    /// Times that it was probed while it was down.
+    pub probes: u64,
+    /// Of those, ones that found it still down.
+    pub probes_failed: u64,
     /// Batches run.
     pub batches: u64,
     /// Samples of the batches run.

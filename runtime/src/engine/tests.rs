@@ -5,5 +5,7 @@ mod failure;
 mod fake;
 mod lifecycle;
 mod queueing;
+mod recovery;
+mod splitting;
 mod stress;
 mod weights;

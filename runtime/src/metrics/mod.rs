@@ -137,6 +137,10 @@ pub struct PathMetrics {
     batch_samples: Counter,
     correction: Level,
     coverage: Level,
+    rerouted: Counter,
+    ejections: Counter,
+    probes: Counter,
+    probes_failed: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
     cache_bytes: Gauge,
@@ -157,6 +161,14 @@ pub struct PathObservation {
     pub correction: f64,
     /// Share of recent batches that took no longer than predicted with margin.
     pub coverage: f64,
+    /// Times that a query was decided anew because the path went down.
+    pub rerouted: u64,
+    /// Times that it went down.
+    pub ejections: u64,
+    /// Times that it was probed while it was down.
+    pub probes: u64,
+    /// Of those, ones that found it still down.
+    pub probes_failed: u64,
     /// What its workers' caches did since the start, and hold; zeros without caches.
     pub cache: CacheStatistics,
 }
@@ -236,6 +248,10 @@ impl Metrics {
         path.batch_samples.reach(observation.batch_samples);
         path.correction.set(observation.correction);
         path.coverage.set(observation.coverage);
+        path.rerouted.reach(observation.rerouted);
+        path.ejections.reach(observation.ejections);
+        path.probes.reach(observation.probes);
+        path.probes_failed.reach(observation.probes_failed);
         path.cache_hits.reach(observation.cache.hits);
         path.cache_misses.reach(observation.cache.misses);
         path.cache_bytes.set(i64::try_from(observation.cache.bytes).unwrap_or(i64::MAX));
@@ -357,7 +373,7 @@ impl Metrics {
 
     fn render_observed(&self, page: &mut Page) {
         type Read = fn(&PathMetrics) -> f64;
-        let metrics: [(&str, &str, &str, Read); 9] = [
+        let metrics: [(&str, &str, &str, Read); 13] = [
             ("mprec_path_up", "gauge", "1 while the path can be given work.", |path| {
                 path.up.get() as f64
             }),
@@ -379,6 +395,27 @@ impl Metrics {
                 "gauge",
                 "Share of recent batches that took no longer than predicted with margin.",
                 |path| path.coverage.get(),
+            ),
+            (
+                "mprec_queries_rerouted_total",
+                "counter",
+                "Queries decided anew because their path went down.",
+                |path| path.rerouted.get() as f64,
+            ),
+            ("mprec_path_ejections_total", "counter", "Times that the path went down.", |path| {
+                path.ejections.get() as f64
+            }),
+            (
+                "mprec_path_probes_total",
+                "counter",
+                "Times that the path was probed while it was down.",
+                |path| path.probes.get() as f64,
+            ),
+            (
+                "mprec_path_probes_failed_total",
+                "counter",
+                "Probes that found the path still down.",
+                |path| path.probes_failed.get() as f64,
             ),
             (
                 "mprec_cache_hits_total",
@@ -429,6 +466,10 @@ impl PathMetrics {
             batch_samples: Counter::default(),
             correction: Level::default(),
             coverage: Level::default(),
+            rerouted: Counter::default(),
+            ejections: Counter::default(),
+            probes: Counter::default(),
+            probes_failed: Counter::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             cache_bytes: Gauge::default(),

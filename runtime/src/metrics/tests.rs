@@ -33,6 +33,10 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         batch_samples: 70,
         correction: 1.25,
         coverage: 0.95,
+        rerouted: 6,
+        ejections: 2,
+        probes: 5,
+        probes_failed: 3,
         cache: CacheStatistics { hits: 90, misses: 10, bytes: 4_096, slots: 51 },
     };
     metrics.observe_path("table@cpu", &observation);
@@ -49,6 +53,10 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         "mprec_path_up{path=\"table@cpu\"} 1",
         "mprec_batch_samples_total{path=\"table@cpu\"} 70",
         "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
+        "mprec_queries_rerouted_total{path=\"table@cpu\"} 6",
+        "mprec_path_ejections_total{path=\"table@cpu\"} 2",
+        "mprec_path_probes_total{path=\"table@cpu\"} 5",
+        "mprec_path_probes_failed_total{path=\"table@cpu\"} 3",
         "mprec_cache_hits_total{path=\"table@cpu\"} 90",
         "mprec_cache_misses_total{path=\"table@cpu\"} 10",
         "mprec_cache_bytes{path=\"table@cpu\"} 4096",

@@ -10,7 +10,7 @@ use mprec_router::{PolicyName, Profiles};
 use super::*;
 use crate::{
     config::{ConfigFile, DeclaredQuality},
-    engine::{Engine, EngineOptions},
+    engine::{Backoff, Engine, EngineOptions},
     metrics::Metrics,
     service::{Model, ScoreRequest, Service},
 };
@@ -216,7 +216,16 @@ fn an_engine_over_a_bundle_gives_the_scores_of_its_programs() {
             linger: Duration::ZERO,
             min_quality: None,
             pin_workers: false,
+            max_parts: None,
+            recovery: Backoff::default(),
         };
+        let batch = shape.from_rows(vec![0.5; 8], &[1, 2, 3, 4, 5, 6, 0, 1]).unwrap();
+        let mut again = resident[0].revive.executable().unwrap();
+        let mut scores = [0.0; 4];
+        again.run(&batch, &mut scores).unwrap();
+        for (score, expected) in scores.iter().zip(program.interpret(&batch).unwrap()) {
+            assert!((score - expected).abs() < 1e-5, "{name} brought up again");
+        }
         let profiles = Profiles::new(vec![profile]).unwrap();
         let engine = Engine::start(Arc::clone(&model), resident, profiles, &options).unwrap();
         let batches: Vec<_> = (1..40)

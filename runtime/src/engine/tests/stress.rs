@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::fake::*;
 use crate::{
-    engine::Engine,
+    engine::{Backoff, Engine},
     service::{Outcome, Refusal},
 };
 
@@ -73,7 +73,7 @@ fn client(engine: &Engine, seed: u64, queries: usize) -> Seen {
 #[test]
 fn every_query_taken_gets_exactly_one_outcome() {
     for seed in 0..12 {
-        let breaks = seed % 3 == 0;
+        let breaks = seed % 2 == 0;
         let paths = vec![
             ("hybrid@cpu", 0.9, script(seed, breaks)),
             ("dhe@cpu", 0.85, script(seed + 100, breaks)),
@@ -84,8 +84,12 @@ fn every_query_taken_gets_exactly_one_outcome() {
         setup.options.policy = [PolicyName::MultiPath, PolicyName::Fastest, PolicyName::MpRec]
             [(seed / 3 % 3) as usize]
             .clone();
-        setup.options.linger = Duration::from_micros([0, 300][seed as usize % 2]);
+        setup.options.linger = Duration::from_micros([0, 300][seed as usize / 2 % 2]);
         setup.options.queue.queries = 50;
+        // Paths that break come back, and break again; large queries of `multi-path` are split.
+        let (first, most) = (Duration::from_micros(500), Duration::from_millis(5));
+        setup.options.recovery = Backoff { first, most };
+        setup.per_sample_us = 10.0;
         let engine = setup.start();
         let seen: Vec<Seen> = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..4)
