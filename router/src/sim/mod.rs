@@ -340,8 +340,9 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
                 Next::Run => {}
             }
             let (path, lane) = (self.batch.path, self.batch.lane);
+            let head = self.batch.queries.first().map_or(QueryId(0), |query| query.id);
             let curve = &self.profiles.path(path).service;
-            let service = self.draw.next(curve, device, self.batch.samples, now);
+            let service = self.draw.next(curve, device, self.batch.samples, head, now);
             self.batches += 1;
             let on_lane = &mut self.running[usize::from(device.0)][usize::from(lane.0)];
             std::mem::swap(&mut on_lane.batch, &mut self.batch);
