@@ -10,6 +10,8 @@
 //! Under every policy a query's quality floor is a hard constraint, a path that is down takes no
 //! work, and the router's bound on waiting queries holds; "never" is short of those three.
 
+mod dispersion;
+mod dominance;
 mod fastest;
 mod fixed;
 mod most_accurate;
@@ -167,11 +169,23 @@ fn admit(
     reason: Reason,
     now: Time,
 ) -> Decision {
+    let downgraded = state.profiles().path(path).accuracy < best_accuracy(state);
+    admit_as(path, prediction, downgraded, reason, now)
+}
+
+/// As [`admit`], where it is known whether a more accurate path is up.
+fn admit_as(
+    path: PathId,
+    prediction: &Prediction,
+    downgraded: bool,
+    reason: Reason,
+    now: Time,
+) -> Decision {
     Decision::Admit(Admission {
         path,
         predicted_finish: prediction.finish(now),
         upper_finish: prediction.upper_finish(now),
-        downgraded: state.profiles().path(path).accuracy < best_accuracy(state),
+        downgraded,
         reason,
     })
 }
