@@ -6,9 +6,22 @@
 //! - **The factor**: observed over profiled mean, as an exponentially weighted average. One
 //!   average per path follows what slows everything (a clock), one residual per size bucket what
 //!   slows some sizes (a cache that no longer fits). Their product corrects a prediction.
-//! - **The margin**: the quantile, 99 % by default, of observed over *corrected* prediction among
-//!   the last 128 batches of a bucket. `prediction × margin` is what a batch is promised to stay
-//!   under. Until a bucket has 32 observations, the profile's own p99 over its mean is a floor.
+//! - **The margin**: a high quantile of observed over *corrected* prediction among the last 128
+//!   batches of a bucket. `prediction × margin` is what a batch is promised to stay under. Until a
+//!   bucket has 32 observations, the profile's own p99 over its mean is a floor.
+//!
+//! # The level of the margin
+//!
+//! For exchangeable errors, the next one stays below the `r`-th smallest of `n` with probability
+//! `r/(n + 1)`, so the margin for a share `1 - α` is the order statistic `(1 - α)(n + 1)`, interpolated,
+//! and beyond the largest one continued from the spread of the sample. Errors are not exchangeable
+//! while the machine changes. So `α` is adapted after every batch, as in adaptive conformal
+//! inference (Gibbs & Candès 2021), with `miss` 1 for a batch above its margin and 0 else:
+//!
+//! `α ← α + γ·(α* - miss)`
+//!
+//! where `1 - α*` is the target. Summed over `T` batches this holds the share of misses within
+//! `(range of α)/(γT)` of `α*`, whatever the errors do, as long as `α` stays inside its limits.
 //!
 //! A factor that nothing refreshes drifts back to 1 with a time constant of a second. Without
 //! that, a path predicted too slow would get no work, and so would never be seen to recover.
@@ -23,7 +36,12 @@ pub(crate) const BUCKETS: usize = 6;
 const WINDOW: usize = 128;
 /// Below this many observations, the profile's own spread bounds the margin from below.
 const TRUSTED: usize = 32;
-const PATH_RATE: f64 = 1.0 / 24.0;
+/// `γ`, the step of the level after a batch; the value of Gibbs & Candès.
+const LEVEL_RATE: f64 = 0.005;
+/// Limits of the level `α`, as multiples of the target's: below 0 the margin lies beyond every error
+/// of the window.
+const LEVELS: (f64, f64) = (-4.0, 4.0);
+pub(crate) const PATH_RATE: f64 = 1.0 / 24.0;
 /// Slower, so that a change that slows all sizes moves the path and not its busiest bucket.
 const BUCKET_RATE: f64 = 1.0 / 160.0;
 /// One observation counts at most this far from the prediction: a page fault is not a trend.
@@ -40,7 +58,8 @@ pub(crate) fn bucket_of(samples: u32) -> usize {
 pub struct Correction {
     factor: f64,
     buckets: [Bucket; BUCKETS],
-    target: f64,
+    /// The share of batches that may exceed the margin: `α*`.
+    misses: f64,
     last: Time,
     observations: u64,
     covered: u64,
@@ -52,6 +71,8 @@ struct Bucket {
     residual: f64,
     margin: f64,
     profile_margin: f64,
+    /// `α`.
+    level: f64,
     errors: RollingQuantile,
 }
 
@@ -67,13 +88,14 @@ impl Correction {
                 residual: 1.0,
                 margin,
                 profile_margin: margin,
+                level: 1.0 - target,
                 errors: RollingQuantile::default(),
             }
         };
         Self {
             factor: 1.0,
             buckets: std::array::from_fn(bucket),
-            target,
+            misses: 1.0 - target,
             last: Time::ZERO,
             observations: 0,
             covered: 0,
@@ -115,14 +137,18 @@ impl Correction {
         let relative = ratio / (self.factor * bucket.residual);
 
         self.observations += 1;
-        self.covered += u64::from(relative <= bucket.margin);
+        let miss = relative > bucket.margin;
+        self.covered += u64::from(!miss);
+        let (least, most) = (LEVELS.0 * self.misses, LEVELS.1 * self.misses);
+        let step = LEVEL_RATE * (self.misses - f64::from(u8::from(miss)));
+        bucket.level = (bucket.level + step).clamp(least, most);
         // The first observations weigh more, so that a cold start is not remembered as exact.
         let rate = PATH_RATE.max(1.0 / (self.observations as f64 + 4.0));
         self.error += rate * ((relative - 1.0).abs() - self.error);
         self.factor += rate * (ratio / bucket.residual - self.factor);
         bucket.residual += BUCKET_RATE * (ratio / self.factor - bucket.residual);
         bucket.errors.push(relative as f32);
-        let seen = f64::from(bucket.errors.quantile(self.target));
+        let seen = bucket.errors.quantile(1.0 - bucket.level);
         let floor = if bucket.errors.len() < TRUSTED { bucket.profile_margin } else { 1.0 };
         bucket.margin = seen.max(floor);
         self.last = now;
@@ -169,10 +195,23 @@ impl RollingQuantile {
         self.sorted.insert(at, value);
     }
 
-    /// The smallest kept value that at least `share` of the kept values do not exceed.
-    fn quantile(&self, share: f64) -> f32 {
-        let rank = (share * self.sorted.len() as f64).ceil() as usize;
-        self.sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+    /// The value that the next one stays below with probability `share`, if it is drawn like those
+    /// kept: the order statistic `share · (n + 1)`. A `share` near or above 1 leads beyond the largest.
+    fn quantile(&self, share: f64) -> f64 {
+        let Some(&largest) = self.sorted.last() else { return 0.0 };
+        let count = self.sorted.len();
+        let place = (share * (count + 1) as f64 - 1.0).max(0.0);
+        let (largest, middle) = (f64::from(largest), f64::from(self.sorted[count / 2]));
+        let last = (count - 1) as f64;
+        if place >= last {
+            // An exponential tail has `ln n` of its scales between the median and the largest of
+            // `n`, and expects the next record about one scale further on.
+            let scale = (largest - middle) / (0.5 * count as f64).ln().max(1.0);
+            return largest + (place - last) * scale;
+        }
+        let below = place as usize;
+        let (from, to) = (f64::from(self.sorted[below]), f64::from(self.sorted[below + 1]));
+        from + (to - from) * (place - below as f64)
     }
 }
 
@@ -262,6 +301,57 @@ mod tests {
         assert_eq!(buckets, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
     }
 
+    /// Share of promises kept over `batches`, where `observed` gives the time of each by its place
+    /// and its size.
+    fn coverage(
+        target: f64,
+        batches: usize,
+        mut observed: impl FnMut(usize, u32, f64) -> f64,
+    ) -> (Correction, f64) {
+        let curve = curve();
+        let mut correction = Correction::new(&curve, target);
+        let mut random = StdRng::seed_from_u64(4);
+        let mut kept = 0;
+        for at in 0..batches {
+            let samples = random.random_range(1..300);
+            let profiled = curve.mean_ns(samples);
+            let observed = observed(at, samples, random.random());
+            let promised = profiled * correction.factor(samples) * correction.margin(samples);
+            kept += usize::from(observed <= promised);
+            correction.observe(samples, profiled, observed, Time::ZERO);
+        }
+        (correction, kept as f64 / batches as f64)
+    }
+
+    #[test]
+    fn the_margin_covers_its_target_share_whatever_the_machine_does() {
+        let curve = curve();
+        let draw = |samples, u| curve.draw_ns(samples, u);
+        for target in [0.9, 0.95, 0.99] {
+            let check = |what: &str, kept: f64| {
+                assert!((kept - target).abs() < 0.2 * (1.0 - target), "{what} {target}: {kept}");
+            };
+            let steady = coverage(target, 40_000, |_, samples, u| draw(samples, u));
+            check("steady", steady.1);
+            assert_eq!(steady.0.coverage(), steady.1, "what is exported is what was kept");
+            let drift = coverage(target, 40_000, |at, samples, u| {
+                (1.0 + at as f64 / 40_000.0) * draw(samples, u)
+            });
+            check("drift to twice the time", drift.1);
+            let slowdown = coverage(target, 40_000, |at, samples, u| {
+                if at < 20_000 { draw(samples, u) } else { 1.5 * draw(samples, u) }
+            });
+            check("a slowdown", slowdown.1);
+            let wider = coverage(target, 40_000, |at, samples, u| {
+                // The spread around the median doubles, and narrows again.
+                let middle = curve.p50_ns(samples);
+                let times = if (at / 5_000) % 2 == 1 { 2.0 } else { 1.0 };
+                middle + times * (draw(samples, u) - middle)
+            });
+            check("a changing spread", wider.1);
+        }
+    }
+
     proptest! {
         #[test]
         fn the_rolling_quantile_matches_sorting(values in prop::collection::vec(0.0f32..9.0, 1..400)) {
@@ -270,8 +360,12 @@ mod tests {
                 rolling.push(value);
                 let mut recent = values[(at + 1).saturating_sub(WINDOW)..=at].to_vec();
                 recent.sort_by(f32::total_cmp);
-                let rank = (0.9 * recent.len() as f64).ceil() as usize;
-                prop_assert_eq!(rolling.quantile(0.9), recent[rank - 1]);
+                // Where `share · (n + 1)` is whole, no interpolation is needed.
+                let rank = recent.len().div_ceil(2);
+                let share = rank as f64 / (recent.len() + 1) as f64;
+                let expected = f64::from(recent[rank - 1]);
+                prop_assert!((rolling.quantile(share) - expected).abs() < 1e-5);
+                prop_assert!(rolling.quantile(1.0) >= rolling.quantile(0.5));
             }
         }
     }

@@ -96,12 +96,24 @@ struct Knot {
     mean: f64,
 }
 
+/// A stretch of a piecewise linear function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Piece {
+    from: f64,
+    start: f64,
+    slope: f64,
+}
+
 /// Service time by batch size: monotone and piecewise linear. See the module docs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<ServicePoint>", into = "Vec<ServicePoint>")]
 pub struct ServiceCurve {
     points: Vec<ServicePoint>,
     knots: Vec<Knot>,
+    /// The mean alone, which every prediction reads: the sizes at which it bends, and its pieces
+    /// below, between and beyond them.
+    bends: Vec<u32>,
+    means: Vec<Piece>,
     /// Growth per sample beyond the last point, relative to the time there.
     growth: f64,
 }
@@ -147,7 +159,17 @@ impl ServiceCurve {
             [only] => 1.0 / only.batch,
             [] => return Err(CurveError::Empty),
         };
-        Ok(Self { points, knots, growth })
+        let below = Piece { from: 0.0, start: knots[0].mean, slope: 0.0 };
+        let means = std::iter::once(below).chain(knots.iter().enumerate().map(|(at, knot)| {
+            let next = knots.get(at + 1);
+            let slope = next.map_or(growth * knot.mean, |next| {
+                (next.mean - knot.mean) / (next.batch - knot.batch)
+            });
+            Piece { from: knot.batch, start: knot.mean, slope }
+        }));
+        let means = means.collect();
+        let bends = points.iter().map(|point| point.batch).collect();
+        Ok(Self { points, knots, bends, means, growth })
     }
 
     /// A curve from medians alone: p95 and p99 are the given multiples of the median.
@@ -221,8 +243,25 @@ impl ServiceCurve {
         }
     }
 
+    /// Whether no size takes longer than on `other`, in the mean and at the 99th percentile.
+    pub(crate) fn no_slower_than(&self, other: &Self) -> bool {
+        // Between the sizes at which either bends, both are linear; so they are beyond the last.
+        let largest = self.largest_measured().max(other.largest_measured());
+        let beyond = largest.saturating_add(largest);
+        let bends = self.points.iter().chain(&other.points).map(|point| point.batch);
+        let slope =
+            |curve: &Self, of: fn(&Self, u32) -> f64| of(curve, beyond) - of(curve, largest);
+        [Self::mean_ns as fn(&Self, u32) -> f64, Self::p99_ns].into_iter().all(|of| {
+            bends.clone().all(|batch| of(self, batch) <= of(other, batch))
+                && slope(self, of) <= slope(other, of) * (1.0 + 1e-12)
+        })
+    }
+
     pub(crate) fn mean_ns(&self, batch: u32) -> f64 {
-        self.eval(batch, |knot| knot.mean)
+        // Few enough that counting beats a search, whose branches nobody can predict.
+        let at = self.bends.iter().map(|&size| usize::from(size < batch)).sum::<usize>();
+        let piece = &self.means[at];
+        piece.start + piece.slope * (f64::from(batch) - piece.from)
     }
 
     pub(crate) fn p50_ns(&self, batch: u32) -> f64 {
@@ -254,6 +293,28 @@ impl ServiceCurve {
                 between(0.99, 1.0, knot.p99, knot.high)
             }
         })
+    }
+
+    /// The share of batches of this size that take `nanos` or less: the inverse of
+    /// [`draw_ns`](Self::draw_ns).
+    pub(crate) fn share_within(&self, batch: u32, nanos: f64) -> f64 {
+        let quantile = |of: fn(&Knot) -> f64| self.eval(batch, of);
+        let knots = [
+            (0.0, quantile(|knot| knot.low)),
+            (0.5, quantile(|knot| knot.p50)),
+            (0.95, quantile(|knot| knot.p95)),
+            (0.99, quantile(|knot| knot.p99)),
+            (1.0, quantile(|knot| knot.high)),
+        ];
+        let above = knots.iter().position(|&(_, at)| nanos < at);
+        match above {
+            Some(0) => 0.0,
+            None => 1.0,
+            Some(above) => {
+                let ((from, lower), (to, upper)) = (knots[above - 1], knots[above]);
+                from + (to - from) * (nanos - lower) / (upper - lower)
+            }
+        }
     }
 
     /// Nanoseconds at `batch` of whatever `of` reads from a knot; non-decreasing in `batch`
@@ -390,6 +451,19 @@ mod tests {
         }
         let many = (1..=MAX_POINTS as u32 + 1).map(|batch| point(batch, 1.0)).collect();
         assert!(matches!(ServiceCurve::new(many), Err(CurveError::TooManyPoints { .. })));
+    }
+
+    #[test]
+    fn the_share_within_a_draw_is_its_probability() {
+        let curve = table();
+        for u in [0.0, 0.01, 0.3, 0.5, 0.7, 0.95, 0.97, 0.99, 0.995] {
+            let share = curve.share_within(100, curve.draw_ns(100, u));
+            assert!((share - u).abs() < 1e-9, "{share} for {u}");
+        }
+        assert_eq!(curve.share_within(100, 1.0), 0.0);
+        assert_eq!(curve.share_within(100, 1e12), 1.0);
+        let certain = ServiceCurve::from_medians(&[(1, 100.0)], 1.0, 1.0).unwrap();
+        assert_eq!(certain.share_within(1, 100_000.0), 1.0);
     }
 
     #[test]

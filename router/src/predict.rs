@@ -1,6 +1,6 @@
 //! When a query would be done on a path.
 
-use crate::{DeviceId, PathId, Time};
+use crate::{DeviceId, PathId, Time, correction::PATH_RATE};
 
 /// Up to this many batches waiting on a device, starts are found exactly.
 pub(crate) const FEW_BATCHES: usize = 12;
@@ -99,9 +99,13 @@ impl Prediction {
 /// The allowance for a batch of `service_ns` that starts after `wait_ns` of other batches.
 ///
 /// Errors of separate batches are independent, so their squares add: a wait of `k` batches of
-/// `batch_ns` has `√k` times the error of one.
+/// `batch_ns` has `√k` times the error of one. The error of the factor that all of them are
+/// corrected with does not average out: an exponentially weighted average of rate `r` has
+/// `r/(2 - r)` of the variance of one observation, and that share of the whole wait is uncertain.
 pub(crate) fn allowance(service_ns: f64, wait_ns: f64, batch_ns: f64, margin: f64) -> f64 {
-    (margin - 1.0) * (service_ns * service_ns + wait_ns * batch_ns).sqrt()
+    const SHARED: f64 = PATH_RATE / (2.0 - PATH_RATE);
+    let square = service_ns * service_ns + wait_ns * (batch_ns + SHARED * wait_ns);
+    (margin - 1.0) * square.sqrt()
 }
 
 #[cfg(test)]
@@ -129,6 +133,9 @@ mod tests {
     fn a_long_wait_is_relatively_more_certain_than_a_short_one() {
         let one = allowance(100.0, 0.0, 100.0, 1.2);
         assert!((one - 20.0).abs() < 1e-9);
-        assert!((allowance(100.0, 1_500.0, 100.0, 1.2) - 4.0 * one).abs() < 1e-9);
+        let relative = |wait_ns: f64| allowance(100.0, wait_ns, 100.0, 1.2) / (100.0 + wait_ns);
+        assert!(relative(1_500.0) < 0.3 * relative(0.0));
+        // What all batches have in common stays: 20 % of √(1/47).
+        assert!((relative(1e9) - 0.2 / 47f64.sqrt()).abs() < 1e-4);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 /// A path's batch limit, where the profile states none, is the size beyond which batching saves
 /// less than this share of the time per sample.
-const BATCHING_GAIN: f64 = 0.05;
+pub(crate) const BATCHING_GAIN: f64 = 0.05;
 
 /// What an operator may set about queues and predictions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,8 @@
 //! Under every policy a query's quality floor is a hard constraint, as is which paths can run it, a path that is down takes no
 //! work, and the router's bound on waiting queries holds; "never" is short of those four.
 
+mod dispersion;
+mod dominance;
 mod fastest;
 mod fixed;
 mod most_accurate;
@@ -181,12 +183,24 @@ fn admit(
     reason: Reason,
     now: Time,
 ) -> Decision {
+    let downgraded = state.profiles().path(path).accuracy < best_accuracy(query, state);
+    admit_as(path, prediction, downgraded, reason, now)
+}
+
+/// As [`admit`], where it is known whether a more accurate path is up.
+fn admit_as(
+    path: PathId,
+    prediction: &Prediction,
+    downgraded: bool,
+    reason: Reason,
+    now: Time,
+) -> Decision {
     Decision::Admit(Admission {
         path,
         parts: prediction.parts,
         predicted_finish: prediction.finish(now),
         upper_finish: prediction.upper_finish(now),
-        downgraded: state.profiles().path(path).accuracy < best_accuracy(query, state),
+        downgraded,
         reason,
     })
 }

@@ -1,7 +1,9 @@
 //! `multi-path`: the best expected value after the price of device time.
 //!
 //! A slower, more accurate path gains a fraction of a percent on one query; a query that is late
-//! because of it loses everything. So accuracy is bought with time that nobody else needs:
+//! because of it loses everything. So accuracy is bought with time that nobody else needs. A path
+//! that another on the same device beats in everything is never taken while that one is up (see
+//! `dominance`). Among the others:
 //!
 //! 1. **Feasible.** A path is *sure* if the query's upper finish on it (queues, joined batch,
 //!    correction, margin) is by the deadline, and nobody whom it overtakes is made late.
@@ -24,14 +26,19 @@
 //! `p(B) = v · (e^{θB} - 1) / (e^{θK} - 1)`, `θ = 2(1 - ρ) / σ²`
 //!
 //! where `v` is what lane time earns at best on the cheapest path, above what the same query could
-//! earn on another device. Harm is the integral of `p` over the work added. Choosing by it is one step
-//! of policy iteration from "everything on the cheapest path", so to the accuracy of the model it is no
-//! worse than that, and it behaves as it should: below capacity (`θ > 0`) the price is nothing until
-//! the queue is within a few `1/θ` of the limit; at capacity it grows linearly; in overload it is full
-//! as soon as there is a queue.
+//! earn on another device, times the share of the time in which a device that holds no more than
+//! `K` is busy: while there is hardly room to wait, lanes idle between queries even in overload,
+//! and a query that meets an idle one displaces less than its own length. Harm is the integral of
+//! `p` over the work added. Choosing by it is one step of policy iteration from "everything on the
+//! cheapest path", so to the accuracy of the model it is no worse than that, and it behaves as it
+//! should: below capacity (`θ > 0`) the price is nothing until the queue is within a few `1/θ` of
+//! the limit; at capacity it grows linearly; in overload it is full as soon as there is a queue.
+//! Below capacity `θ` is Lundberg's exponent, of which that of Brownian work is the limit for `ρ → 1`.
 //!
-//! `ρ`, `σ²` (sizes, and the variation of gaps, so that bursts raise the price) and `v` are averages
-//! over recent arrivals. Where the model is rough, these adjust it, each on the careful side:
+//! `ρ`, `σ²` and `v` are averages over recent arrivals; `σ²` comes from sizes and gaps, or from the
+//! work within whole time budgets where that varies more, so that bursts that last raise the price
+//! (see `dispersion`). Where the model is rough, these adjust it, each on the careful side but the first:
+//! a load of which little was seen is taken to be light;
 //! `ρ` is raised by its own standard error; `K` differs between small and large queries, so prices
 //! are averaged over size classes, weighted by value; a `K` far beyond what is needed to use idle
 //! time is lowered, since a longer queue buys no more accuracy and leaves no room for bursts, but
@@ -52,7 +59,8 @@
 use std::time::Duration;
 
 use super::{
-    Policy, PolicyName, admit, best_accuracy,
+    Policy, PolicyName, admit_as,
+    dominance::Dominance,
     price::{Demand, Load, Offer, Price},
     refuse_unusable,
 };
@@ -80,6 +88,7 @@ pub struct MultiPath {
     candidates: Vec<Candidate>,
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
+    dominance: Dominance,
     hysteresis: f64,
 }
 
@@ -98,7 +107,11 @@ struct DeviceMemory {
     cheapest_ns: f64,
     soonest_ns: f64,
     best_score: f64,
-    density: f64,
+    /// The most that the query could earn per lane time, and that lane time.
+    earned: f64,
+    earned_in_ns: f64,
+    /// The most accurate candidate that could be in time on an idle machine.
+    top: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -142,13 +155,16 @@ impl MultiPath {
             cheapest_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
-            density: 0.0,
+            earned: 0.0,
+            earned_in_ns: 0.0,
+            top: None,
         };
         Self {
             load: Load::default(),
             devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
+            dominance: Dominance::new(profiles),
             hysteresis: HYSTERESIS,
         }
     }
@@ -195,15 +211,21 @@ impl Policy for MultiPath {
             device.cheapest_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
-            device.density = 0.0;
+            (device.earned, device.earned_in_ns) = (0.0, 0.0);
         }
 
+        let mut most_accurate = 0.0;
         // Once more only for a query that no path could answer in time as a whole.
         for is_too_large in [false, true] {
             self.candidates.clear();
             let mut fits = false;
+            most_accurate = 0.0;
             for path in state.profiles().ids() {
                 if state.path(path).health == Health::Down || !query.paths().contains(path) {
+                    continue;
+                }
+                most_accurate = f64::max(most_accurate, state.profiles().path(path).accuracy);
+                if self.dominance.holds(path, query, state) {
                     continue;
                 }
                 let at = usize::from(state.profiles().device_of(path).0);
@@ -286,14 +308,15 @@ impl Policy for MultiPath {
         let better = |other: &&Candidate| other.accuracy > chosen.accuracy;
         let reason = if !chosen.sure {
             Reason::Chance
-        } else if chosen.accuracy >= best_accuracy(query, state) {
+        } else if chosen.accuracy >= most_accurate {
             Reason::MostAccurate
         } else if self.candidates.iter().filter(better).any(|other| other.sure) {
             Reason::Price
         } else {
             Reason::Deadline
         };
-        admit(query, state, chosen.path, &chosen.prediction, reason, now)
+        let downgraded = chosen.accuracy < most_accurate;
+        admit_as(chosen.path, &chosen.prediction, downgraded, reason, now)
     }
 }
 
@@ -307,45 +330,59 @@ impl MultiPath {
         chosen: Option<&Candidate>,
     ) {
         let samples = f64::from(query.samples());
-        for candidate in &self.candidates {
+        // The two best devices, by what the query is worth there.
+        let (mut first, mut second) = ((usize::MAX, 0.0), 0.0);
+        for (at, device) in self.devices.iter_mut().enumerate() {
+            device.top = None;
+            if device.best_score > first.1 {
+                second = first.1;
+                first = (at, device.best_score);
+            } else if device.best_score > second {
+                second = device.best_score;
+            }
+        }
+        for (at, candidate) in self.candidates.iter().enumerate() {
             // What the query could still earn if this device had no time for it.
-            let others = self.devices.iter().enumerate().filter(|&(at, _)| at != candidate.device);
-            let elsewhere = others.map(|(_, device)| device.best_score).fold(0.0, f64::max);
+            let elsewhere = if candidate.device == first.0 { second } else { first.1 };
             let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
-            device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
+            let cost_ns = candidate.prediction.cost_ns.max(1.0);
+            if earned * device.earned_in_ns >= device.earned * cost_ns {
+                (device.earned, device.earned_in_ns) = (earned, cost_ns);
+            }
+            // What is too large for its deadline on an idle machine competes with nothing.
+            let above = |top: usize| candidate.accuracy >= self.candidates[top].accuracy;
+            if candidate.alone >= LEAST_CHANCE && device.top.is_none_or(above) {
+                device.top = Some(at);
+            }
         }
-        let first = self
-            .devices
-            .iter()
-            .enumerate()
-            .min_by(|(_, a), (_, b)| a.soonest_ns.total_cmp(&b.soonest_ns));
-        let taker = chosen.map(|chosen| chosen.device).or(first.map(|(at, _)| at));
+        let soonest = || {
+            let devices = self.devices.iter().enumerate();
+            devices.min_by(|(_, a), (_, b)| a.soonest_ns.total_cmp(&b.soonest_ns)).map(|(at, _)| at)
+        };
+        let taker = chosen.map(|chosen| chosen.device).or_else(soonest);
         let budget_ns = query.deadline().nanos_from(query.arrival());
         for (at, device) in self.devices.iter_mut().enumerate() {
             if !device.cheapest_ns.is_finite() {
                 continue;
             }
-            // What is too large for its deadline on an idle machine competes with nothing.
-            let here = self.candidates.iter().filter(|candidate| candidate.device == at);
-            let top = here
-                .filter(|candidate| candidate.alone >= LEAST_CHANCE)
-                .max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
             let mut offer = Offer {
                 work_ns: 0.0,
                 dearest_ns: 0.0,
-                density: device.density,
+                earned: device.earned,
+                earned_in_ns: device.earned_in_ns,
                 value: 0.0,
                 budget_ns,
                 margin: 1.0,
             };
-            if let Some(top) = top.filter(|_| Some(at) == taker) {
+            if let Some(top) = device.top.filter(|_| Some(at) == taker) {
+                let top = &self.candidates[top];
                 offer.work_ns = device.cheapest_ns;
                 offer.dearest_ns = top.prediction.cost_ns;
                 offer.value = samples * top.accuracy;
                 offer.margin = state.path(top.path).correction.margin(query.samples());
             }
-            device.demand.offered(weight, &offer);
+            device.demand.offered(&self.load, weight, &offer);
         }
         if let Some(chosen) = chosen {
             let here = self.candidates.iter().filter(|other| other.device == chosen.device);

@@ -2,6 +2,7 @@
 //!
 //! The documentation of `multi_path` derives the formula and says what it is used for.
 
+use super::dispersion::Dispersion;
 use crate::Time;
 
 /// The least and the most arrivals that averages of the load look back on.
@@ -11,8 +12,14 @@ const WINDOW: (f64, f64) = (256.0, 8_192.0);
 const BUDGETS: f64 = 8.0;
 /// A price table is used for this many decisions.
 const REFRESH: u64 = 128;
-/// Utilisation up to which a path's own queue stays short.
-const LIGHT: f64 = 0.875;
+/// Arrivals that a load is taken to have had too little of before the first: so long as less is known,
+/// an idle machine is taken to be one.
+const PRIOR: f64 = 8.0;
+/// Utilisation of the most accurate path at which its own queue begins not to count, and that at
+/// which it counts no more.
+const FULL: (f64, f64) = (1.0, 1.1);
+/// The least share of the lanes' time that the most accurate path's own queue is taken to leave.
+const LEAST_LEFT: f64 = 0.02;
 /// Intervals of a price table.
 const STEPS: usize = 40;
 /// Upper ends of the size classes: service time as a share of the time budget.
@@ -70,8 +77,9 @@ pub(super) struct Offer {
     pub(super) work_ns: f64,
     /// Lane time on the most accurate path that could take it.
     pub(super) dearest_ns: f64,
-    /// What a nanosecond of lane time could have earned.
-    pub(super) density: f64,
+    /// What it could have earned here at best per lane time, and that lane time.
+    pub(super) earned: f64,
+    pub(super) earned_in_ns: f64,
     /// Correct predictions it is worth.
     pub(super) value: f64,
     /// Its time budget.
@@ -87,9 +95,12 @@ pub(super) struct Demand {
     work_square: f64,
     dearest_ns: f64,
     margin: f64,
-    /// What a nanosecond of lane time earns: correct predictions, above what the query could
-    /// have earned elsewhere.
-    density: f64,
+    /// What queries could earn here (correct predictions, above what they could have earned
+    /// elsewhere), and in what lane time. A ratio of averages: one that joins a batch costs little, but
+    /// only because another began it.
+    earned: f64,
+    earned_in_ns: f64,
+    dispersion: Dispersion,
     classes: [Class; CLASSES.len()],
 }
 
@@ -102,12 +113,14 @@ struct Class {
 
 impl Demand {
     /// Counts an offered query.
-    pub(super) fn offered(&mut self, weight: f64, offer: &Offer) {
+    pub(super) fn offered(&mut self, load: &Load, weight: f64, offer: &Offer) {
         let work_ns = offer.work_ns;
+        self.dispersion.arrived(load.last, work_ns, load.budget_ns);
         let mean = |average: &mut f64, value: f64| *average += weight * (value - *average);
         mean(&mut self.work_ns, work_ns);
         mean(&mut self.work_square, work_ns * work_ns);
-        mean(&mut self.density, offer.density);
+        mean(&mut self.earned, offer.earned);
+        mean(&mut self.earned_in_ns, offer.earned_in_ns);
         if work_ns <= 0.0 {
             return;
         }
@@ -128,27 +141,28 @@ impl Demand {
         if self.work_ns <= 0.0 || load.gap_ns <= 0.0 {
             return;
         }
-        // The variance of arriving work: `E[S²]/E[S]²` of its sizes plus what gaps add to Poisson's.
+        // The variance of arriving work: `E[S²]/E[S]²` of its sizes plus what gaps add to Poisson's,
+        // or what was seen over whole time budgets if that is more.
         let typical_ns = self.work_square / self.work_ns;
-        let variance = (typical_ns / self.work_ns + load.variation() - 1.0).max(0.2);
+        let from_gaps = typical_ns / self.work_ns + load.variation() - 1.0;
+        let variance = self.dispersion.of(self.work_ns).unwrap_or(0.0).max(from_gaps).max(0.2);
         let measured = self.work_ns / (load.gap_ns * lanes);
         let seen = (2.0 / load.weight()).min(load.arrivals as f64);
-        let utilisation = measured * (1.0 + (variance / seen).sqrt());
-        let theta = 2.0 * (1.0 - utilisation) * lanes / (self.work_ns * variance);
+        let known = load.arrivals as f64 / (load.arrivals as f64 + PRIOR);
+        let utilisation = measured * known * (1.0 + (variance / seen).sqrt());
+        let theta = decay(utilisation, variance) * lanes / self.work_ns;
 
         // Room for the prediction's own allowance after a wait of the whole budget.
         let wait_square = load.budget_ns * typical_ns;
         // A queue of five accurate queries keeps the lanes from idling; eight decay lengths above
         // it, the price is 1/3000. Where the lanes can carry everything on the most accurate path,
-        // its own queue is allowed too: it comes down by itself, and a lower limit would give up
-        // accuracy for nothing. Near that path's capacity its queue grows without bound, so that
-        // it counts only while an eighth of the lanes' time is left.
-        let dear = utilisation * self.dearest_ns / self.work_ns;
-        let alone_ns = if dear < LIGHT {
-            8.0 * self.dearest_ns * variance / (2.0 * (1.0 - dear) * lanes)
-        } else {
-            0.0
-        };
+        // its own queue is allowed too, as far as its budget goes: it comes down by itself, and a
+        // lower limit would give up accuracy for nothing. Beyond that path's capacity its queue
+        // would only grow.
+        let dear = measured * self.dearest_ns / self.work_ns;
+        let counts = ((FULL.1 - dear) / (FULL.1 - FULL.0)).clamp(0.0, 1.0);
+        let left = (1.0 - dear).max(LEAST_LEFT);
+        let alone_ns = counts * 8.0 * self.dearest_ns * variance / (2.0 * left * lanes);
         let cap_ns = if theta > 0.0 {
             5.0 * self.dearest_ns / lanes + alone_ns + 8.0 / theta
         } else {
@@ -161,13 +175,14 @@ impl Demand {
             let service_ns = class.service / class.value;
             let allowance_ns = (self.margin - 1.0) * (service_ns * service_ns + wait_square).sqrt();
             let knee_ns = (load.budget_ns - service_ns - allowance_ns).clamp(0.0, cap_ns);
-            let share = class.value / total;
+            let share =
+                class.value / total * busy(measured, knee_ns * lanes / self.work_ns + lanes);
             for (at, entry) in price.table.iter_mut().enumerate() {
                 *entry += share * potential(at as f64 * price.step_ns, knee_ns, theta);
             }
         }
         price.utilisation = measured;
-        price.scale = self.density * measured.min(1.0) * lanes;
+        price.scale = self.earned / self.earned_in_ns.max(1.0) * lanes;
         price.lanes = lanes;
     }
 }
@@ -213,6 +228,44 @@ impl Price {
     }
 }
 
+/// How fast the probability of more work falls, per mean query: `θ` in units of `lanes / E[S]`.
+///
+/// Of Brownian work it is `2(1 - ρ)/σ²`. That is the limit for `ρ → 1` of Lundberg's exponent, the root of
+/// `ρ·(E[e^{θS}] - 1) = θ` at a mean of 1, which holds at every load: where it is light, three
+/// queries at once are far rarer than the Brownian tail says. Sizes are taken as gamma distributed with
+/// the squared coefficient of variation `σ² - 1`; for exponential ones both agree.
+fn decay(utilisation: f64, variance: f64) -> f64 {
+    let brownian = 2.0 * (1.0 - utilisation) / variance;
+    if utilisation >= 1.0 {
+        return brownian;
+    }
+    let square = (variance - 1.0).max(0.0);
+    let excess = |theta: f64| {
+        let log = if square < 1e-3 { theta } else { -(-theta * square).ln_1p() / square };
+        utilisation * log.exp_m1() - theta
+    };
+    // Convex, 0 at 0 and falling there: the other root is where the sign changes.
+    let (mut low, mut high) = (0.0, if square < 1e-3 { 50.0 } else { (1.0 / square).min(50.0) });
+    for _ in 0..24 {
+        let middle = 0.5 * (low + high);
+        if excess(middle) < 0.0 { low = middle } else { high = middle }
+    }
+    // Arrivals more even than Poisson's.
+    if variance < 1.0 { low.max(brownian) } else { low }
+}
+
+/// The share of the time that a device is busy which is offered `utilisation` and holds `places` queries,
+/// running or waiting, and refuses others: an M/M/1/K queue. A unit of work displaces others only
+/// in that share. With one place it is `ρ/(1 + ρ)`, with many `min(ρ, 1)`.
+fn busy(utilisation: f64, places: f64) -> f64 {
+    let empty = if (utilisation - 1.0).abs() < 1e-6 {
+        1.0 / (places + 1.0)
+    } else {
+        (utilisation - 1.0) / (utilisation.powf(places + 1.0) - 1.0)
+    };
+    1.0 - empty
+}
+
 /// The integral from 0 to `workload_ns` of the price `(e^{θB} - 1) / (e^{θK} - 1)`, which is 1
 /// beyond the knee `K`.
 fn potential(workload_ns: f64, knee_ns: f64, theta: f64) -> f64 {
@@ -232,4 +285,54 @@ fn potential(workload_ns: f64, knee_ns: f64, theta: f64) -> f64 {
         ((theta * below).exp_m1() / theta - below) / range.exp_m1()
     };
     inside + above
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decay_is_that_of_known_queues() {
+        // Exponential sizes: 1 - ρ at every load.
+        for utilisation in [0.1, 0.5, 0.9] {
+            assert!((decay(utilisation, 2.0) - (1.0 - utilisation)).abs() < 1e-5);
+        }
+        // Equal sizes: the root of ρ(e^x - 1) = x, and 2(1 - ρ) near capacity.
+        let light = decay(0.1, 1.0);
+        assert!((0.1 * light.exp_m1() / light - 1.0).abs() < 1e-4, "{light}");
+        assert!((decay(0.99, 1.0) / 0.02 - 1.0).abs() < 0.01);
+        assert!(decay(1.5, 1.0) < 0.0, "in overload the price is full at once");
+    }
+
+    #[test]
+    fn a_device_is_busy_as_an_mm1k_queue_is() {
+        assert!((busy(2.0, 1.0) - 2.0 / 3.0).abs() < 1e-12);
+        assert!((busy(1.0, 3.0) - 0.75).abs() < 1e-12);
+        assert!((busy(0.6, 1e3) - 0.6).abs() < 1e-12);
+        assert!((busy(3.0, 1e6) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_price_is_nothing_when_idle_and_full_at_the_knee() {
+        let mut load = Load::default();
+        let mut demand = Demand::default();
+        for at in 0..2_000 {
+            let weight = load.arrived(Time::from_micros(200 * at), 10e6);
+            let offer = Offer {
+                work_ns: 100_000.0,
+                dearest_ns: 300_000.0,
+                earned: 100.0,
+                earned_in_ns: 100_000.0,
+                value: 100.0,
+                budget_ns: 10e6,
+                margin: 1.2,
+            };
+            demand.offered(&load, weight, &offer);
+        }
+        let mut price = Price::new();
+        demand.price(&load, 1.0, &mut price);
+        assert!(price.of(0.0, 1e5) < 1e-3 * 100.0, "{}", price.of(0.0, 1e5));
+        let full = price.of(9.9e6, 1e5);
+        assert!((full / (1e-3 * 1e5 * 0.5) - 1.0).abs() < 0.1, "{full}: half of the time is used");
+    }
 }

@@ -10,6 +10,7 @@
 //! [`Slowdown`] that is put in on purpose.
 
 mod arrivals;
+mod dual;
 mod oracle;
 mod process;
 mod report;
@@ -29,8 +30,8 @@ pub use self::{
     trace::{Trace, TraceQuery, Until},
 };
 use crate::{
-    Batch, Decision, DeviceId, Next, PolicyName, Profiles, Query, QueryError, QueryId, Router,
-    RouterConfig, RouterError, Time,
+    Batch, Decision, DeviceId, Next, PolicyName, Profiles, Query, QueryError, QueryId, Queued,
+    Router, RouterConfig, RouterError, Time,
 };
 
 /// What makes the text of a load description unusable.
@@ -150,7 +151,7 @@ pub enum Event<'e> {
         /// When.
         now: Time,
         /// The queries.
-        queries: &'e [crate::Queued],
+        queries: &'e [Queued],
     },
     /// Everything that could be started at this moment has been.
     Settled {
@@ -344,8 +345,11 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
                 Next::Run => {}
             }
             let (path, lane) = (self.batch.path, self.batch.lane);
+            // Parts of one query are drawn apart.
+            let draw = |query: &Queued| QueryId(query.id.0 ^ (u64::from(query.offset) << 40));
+            let head = self.batch.queries.first().map_or(QueryId(0), draw);
             let curve = &self.profiles.path(path).service;
-            let service = self.draw.next(curve, device, self.batch.samples, now);
+            let service = self.draw.next(curve, device, self.batch.samples, head, now);
             self.batches += 1;
             let on_lane = &mut self.running[usize::from(device.0)][usize::from(lane.0)];
             std::mem::swap(&mut on_lane.batch, &mut self.batch);

@@ -1,11 +1,12 @@
 //! How long batches really take in a simulation.
+//!
+//! A draw is a function of the seed and of the batch's most urgent query, not of how many draws came
+//! before. So two policies that run the same query alone on the same path see the same time, and a
+//! comparison on one trace is paired: what differs is what the policies did, not their luck.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use rand_distr::{Distribution, Exp1};
-
-use crate::{DeviceId, ServiceCurve, Time};
+use crate::{DeviceId, QueryId, ServiceCurve, Time};
 
 use super::SpecError;
 
@@ -68,28 +69,29 @@ pub struct Slowdown {
 pub(super) struct Draw<'s> {
     service: Service,
     slowdowns: &'s [Slowdown],
-    random: StdRng,
+    seed: u64,
 }
 
 impl<'s> Draw<'s> {
     pub(super) fn new(service: Service, slowdowns: &'s [Slowdown], seed: u64) -> Self {
-        Self { service, slowdowns, random: StdRng::seed_from_u64(seed ^ 0x5E27_1CE5) }
+        Self { service, slowdowns, seed: mix(seed ^ 0x5E27_1CE5) }
     }
 
+    /// The time of a batch of `samples` whose most urgent query is `head`.
     pub(super) fn next(
-        &mut self,
+        &self,
         curve: &ServiceCurve,
         device: DeviceId,
         samples: u32,
+        head: QueryId,
         now: Time,
     ) -> Duration {
+        // 53 bits are what a float in [0, 1) can hold.
+        let uniform = (mix(self.seed ^ mix(head.0)) >> 11) as f64 / (1u64 << 53) as f64;
         let nanos = match self.service {
-            Service::Quantiles => curve.draw_ns(samples, self.random.random()),
+            Service::Quantiles => curve.draw_ns(samples, uniform),
             Service::Median => curve.p50_ns(samples),
-            Service::Exponential => {
-                let unit: f64 = Exp1.sample(&mut self.random);
-                unit * curve.p50_ns(samples)
-            }
+            Service::Exponential => -(-uniform).ln_1p() * curve.p50_ns(samples),
         };
         let here = |slowdown: &&Slowdown| {
             slowdown.from <= now && slowdown.device.is_none_or(|slow| slow == device)
@@ -110,6 +112,86 @@ impl<'s> Draw<'s> {
             Service::Median => curve.p50_ns(samples),
             Service::Exponential => 1.0,
         };
-        slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min) * nanos
+        fastest(slowdowns) * nanos
+    }
+
+    /// The average that [`next`](Self::next) returns while the machine is at its fastest.
+    pub(super) fn mean_ns(
+        service: Service,
+        slowdowns: &[Slowdown],
+        curve: &ServiceCurve,
+        samples: u32,
+    ) -> f64 {
+        let nanos = match service {
+            Service::Quantiles => curve.mean_ns(samples),
+            Service::Median | Service::Exponential => curve.p50_ns(samples),
+        };
+        fastest(slowdowns) * nanos
+    }
+
+    /// The probability that [`next`](Self::next) returns `nanos` or less while the machine is at
+    /// its fastest.
+    pub(super) fn share_within(
+        service: Service,
+        slowdowns: &[Slowdown],
+        curve: &ServiceCurve,
+        samples: u32,
+        nanos: f64,
+    ) -> f64 {
+        let nanos = nanos / fastest(slowdowns);
+        match service {
+            Service::Quantiles => curve.share_within(samples, nanos),
+            Service::Median => f64::from(u8::from(curve.p50_ns(samples) <= nanos)),
+            Service::Exponential => -(-nanos / curve.p50_ns(samples)).exp_m1(),
+        }
+    }
+}
+
+/// The least factor that ever holds.
+fn fastest(slowdowns: &[Slowdown]) -> f64 {
+    slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min)
+}
+
+/// SplitMix64's finaliser: every bit of the result depends on every bit of `value`.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_have_the_mean_and_the_distribution_that_they_claim() {
+        let curve = ServiceCurve::from_medians(&[(1, 100.0), (64, 900.0)], 1.1, 1.25).unwrap();
+        let count = 100_000;
+        for service in [Service::Quantiles, Service::Median, Service::Exponential] {
+            let draw = Draw::new(service, &[], 5);
+            let draws: Vec<f64> = (0..count)
+                .map(|id| draw.next(&curve, DeviceId(0), 20, QueryId(id), Time::ZERO))
+                .map(|span| span.as_nanos() as f64)
+                .collect();
+            let mean = draws.iter().sum::<f64>() / count as f64;
+            let claimed = Draw::mean_ns(service, &[], &curve, 20);
+            assert!((mean / claimed - 1.0).abs() < 0.01, "{service}: {mean} and {claimed}");
+            for nanos in [0.95, 1.05, 1.2, 1.3].map(|times| times * curve.p50_ns(20)) {
+                let within = draws.iter().filter(|&&draw| draw <= nanos).count() as f64;
+                let claimed = Draw::share_within(service, &[], &curve, 20, nanos);
+                assert!((within / count as f64 - claimed).abs() < 0.005, "{service} {nanos}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_takes_as_long_whatever_ran_before_it() {
+        let curve = ServiceCurve::from_medians(&[(1, 100.0)], 1.1, 1.25).unwrap();
+        let draw = Draw::new(Service::Quantiles, &[], 5);
+        let next = |id| draw.next(&curve, DeviceId(0), 1, QueryId(id), Time::ZERO);
+        let first = next(7);
+        assert_ne!(first, next(8));
+        assert_eq!(first, next(7));
     }
 }
