@@ -36,7 +36,7 @@
 //! split is the work of a device with several lanes, and never goes over two devices. Parts of one query never
 //! share a batch, but each may share one with other queries. More parts are tried while each brings the
 //! end nearer; a later gain behind a lane that is busy for long is not found. A query that would wait for
-//! longer than it runs is not split for speed, since no lane is idle soon.
+//! longer than it runs is split only if it is too large for any path, since no lane is idle soon.
 
 use crate::{
     DeviceId, PathId, RouterState, ServiceCurve, Time,
@@ -92,11 +92,11 @@ pub(crate) fn best<W: Way>(
     let (wait_ns, service_ns) = (view.wait_ns, whole.service_ns);
     let mut best = judge(whole);
     let most = state.most_parts(view.device).min(query.samples);
-    // Most queries end here: parts cannot be in time, or not be sooner by enough to be worth a closer look.
-    let is_hopeless = if best.is_sure() {
-        query.samples < state.splits_from(path) || wait_ns > service_ns
-    } else {
+    // Most queries end here: parts would not be sooner by enough to be worth a closer look.
+    let is_hopeless = if query.is_too_large {
         wait_ns >= query.left_ns
+    } else {
+        wait_ns > service_ns || (best.is_sure() && query.samples < state.splits_from(path))
     };
     if most < 2 || is_hopeless {
         return best;

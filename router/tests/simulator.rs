@@ -56,6 +56,14 @@ enum End {
     Expired,
 }
 
+/// A query that runs in parts.
+struct InParts {
+    path: PathId,
+    parts: u32,
+    /// Offset and samples of the parts that have been started, in order.
+    started: Vec<(u32, u32)>,
+}
+
 /// Runs a policy and checks everything that must hold at every moment.
 fn check_invariants(
     profiles: &Profiles,
@@ -65,8 +73,7 @@ fn check_invariants(
 ) -> Report {
     let mut ends: HashMap<u64, End> = HashMap::new();
     let mut busy: HashMap<(DeviceId, u16), bool> = HashMap::new();
-    // Of every split query: its path, its parts, and the samples that have been started, in order.
-    let mut split: HashMap<u64, (PathId, u32, Vec<(u32, u32)>)> = HashMap::new();
+    let mut split: HashMap<u64, InParts> = HashMap::new();
     let mut last = Time::ZERO;
     let mut end = |id: u64, how: End| {
         assert_eq!(ends.insert(id, how), None, "query {id} ended twice");
@@ -90,7 +97,8 @@ fn check_invariants(
                             admission.parts <= lanes.min(config.router.max_parts.unwrap_or(16))
                         );
                         assert_eq!(*policy, PolicyName::MultiPath, "a baseline split a query");
-                        let parts = (admission.path, admission.parts, Vec::new());
+                        let (path, parts) = (admission.path, admission.parts);
+                        let parts = InParts { path, parts, started: Vec::new() };
                         split.insert(query.id().0, parts);
                     }
                 }
@@ -120,9 +128,9 @@ fn check_invariants(
                 let whole = &trace.queries()[query.id.0 as usize];
                 match split.get_mut(&query.id.0) {
                     None => assert_eq!((query.offset, query.samples), (0, whole.samples)),
-                    Some((path, _, started)) => {
-                        assert_eq!(*path, batch.path, "parts on two paths");
-                        started.push((query.offset, query.samples));
+                    Some(parts) => {
+                        assert_eq!(parts.path, batch.path, "parts on two paths");
+                        parts.started.push((query.offset, query.samples));
                     }
                 }
             }
@@ -137,7 +145,7 @@ fn check_invariants(
                 end(query.id.0, End::Answered);
                 assert_eq!(query.samples, trace.queries()[query.id.0 as usize].samples);
                 // The parts of an answered query cover its samples exactly.
-                if let Some((_, parts, started)) = split.remove(&query.id.0) {
+                if let Some(InParts { parts, started, .. }) = split.remove(&query.id.0) {
                     assert_eq!(started.len(), parts as usize);
                     let covered = started.iter().fold(0, |at, &(offset, samples)| {
                         assert_eq!(offset, at);

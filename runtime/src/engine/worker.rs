@@ -54,11 +54,14 @@ struct Failure {
     is_path: bool,
 }
 
+/// By path.
+type Executables = Vec<Box<dyn Executable>>;
+
 /// Puts the executables, and what makes them anew, in the order of the profiles.
 pub(super) fn match_up(
     resident: Vec<ResidentPath>,
     profiles: &Profiles,
-) -> Result<(Vec<Box<dyn Executable>>, Vec<Revive>), EngineError> {
+) -> Result<(Executables, Vec<Revive>), EngineError> {
     let mut slots: Vec<Option<_>> = profiles.ids().map(|_| None).collect();
     for path in resident {
         let name = path.path.to_string();
@@ -77,7 +80,7 @@ impl Worker {
     /// One worker per lane of every device, each with its executables.
     pub(super) fn outfit(
         profiles: &Profiles,
-        executables: Vec<Box<dyn Executable>>,
+        executables: Executables,
         pin: bool,
     ) -> Result<Vec<Self>, EngineError> {
         let cores =
