@@ -19,7 +19,9 @@
 //! least one costs tightness and never truth. The bound knows nothing of the order of arrivals: it
 //! is tight for a steady load and loose for bursts.
 
-use crate::{Profiles, RouterState, ServiceCurve};
+use std::collections::BTreeMap;
+
+use crate::{PathId, PathProfile, Profiles, RouterError, RouterState, ServiceCurve};
 
 use super::{SimConfig, SimError, Trace, service::Draw};
 
@@ -32,53 +34,127 @@ pub struct Bound {
     pub correct_in_time_per_s: f64,
 }
 
-/// One way to answer one query.
-struct Way {
-    device: usize,
-    value: f64,
-    cost_ns: f64,
-}
-
 /// Bounds the SLA-goodput of any policy on this trace.
 ///
 /// # Errors
 ///
 /// [`SimError`] if the router's configuration is wrong.
 pub fn oracle(profiles: &Profiles, trace: &Trace, config: &SimConfig) -> Result<Bound, SimError> {
-    let state = RouterState::new(profiles.clone(), config.router.clone())
-        .map_err(crate::RouterError::from)?;
-    let mut ways: Vec<Way> = Vec::new();
-    let mut ends = Vec::with_capacity(trace.queries().len());
-    let mut last_ns = 0.0f64;
-    for query in trace.queries() {
-        let budget_ns = query.sla.as_secs_f64() * 1e9;
-        last_ns = last_ns.max(query.arrival.as_nanos() as f64 + budget_ns);
-        for path in profiles.ids() {
-            let profile = profiles.path(path);
-            let least = |samples| {
-                Draw::least_ns(config.service, &config.slowdowns, &profile.service, samples)
-            };
-            if profile.accuracy < query.min_quality || least(query.samples) > budget_ns {
-                continue;
-            }
-            let largest = state.max_batch(path).max(query.samples);
-            let per_sample = cheapest_per_sample(&profile.service, query.samples, largest, &least);
-            ways.push(Way {
-                device: usize::from(profiles.device_of(path).0),
-                value: f64::from(query.samples) * profile.accuracy,
-                cost_ns: f64::from(query.samples) * per_sample,
-            });
-        }
-        ends.push(ways.len());
-    }
-    let first_ns = trace.queries().first().map_or(0.0, |query| query.arrival.as_nanos() as f64);
-    let capacity = |lanes: u32| f64::from(lanes) * (last_ns - first_ns);
-    let capacities: Vec<f64> =
-        profiles.devices().iter().map(|device| capacity(device.lanes)).collect();
+    let relaxation = Relaxation::new(trace);
+    let paths = profiles
+        .paths()
+        .iter()
+        .map(|profile| relaxation.ways(profile, config))
+        .collect::<Result<Vec<_>, _>>()?;
+    let on_devices: Vec<_> = profiles
+        .ids()
+        .zip(&paths)
+        .map(|(id, ways)| (usize::from(profiles.device_of(id).0), ways))
+        .collect();
+    let lanes: Vec<u32> = profiles.devices().iter().map(|device| device.lanes).collect();
+    let correct_in_time = relaxation.bound(&on_devices, &lanes, Worth::Correct);
+    Ok(Bound { correct_in_time, correct_in_time_per_s: correct_in_time / trace.seconds() })
+}
 
-    let correct_in_time = least_dual(&ways, &ends, &capacities);
-    let correct_in_time_per_s = correct_in_time / trace.seconds();
-    Ok(Bound { correct_in_time, correct_in_time_per_s })
+/// What a query answered in time counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// Its samples times the accuracy of the path.
+    Correct,
+    /// Its samples.
+    Samples,
+}
+
+/// The program of one trace, whatever the paths. Queries of one size, budget and floor are alike
+/// to every path, so that the program has a term for each kind of query and not for each query.
+#[derive(Debug)]
+pub(crate) struct Relaxation {
+    kinds: Vec<Kind>,
+    span_ns: f64,
+}
+
+#[derive(Debug)]
+struct Kind {
+    samples: u32,
+    budget_ns: f64,
+    min_quality: f64,
+    queries: f64,
+}
+
+/// What one path takes at least for a query of each kind, in nanoseconds of lane time; `None` where
+/// it cannot answer in time, or not well enough.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    accuracy: f64,
+    costs_ns: Vec<Option<f64>>,
+}
+
+impl Relaxation {
+    pub(crate) fn new(trace: &Trace) -> Self {
+        let mut last_ns = 0.0f64;
+        let mut counts: BTreeMap<(u32, u128, u64), f64> = BTreeMap::new();
+        for query in trace.queries() {
+            let budget = query.sla.as_nanos();
+            last_ns = last_ns.max(query.arrival.as_nanos() as f64 + budget as f64);
+            *counts.entry((query.samples, budget, query.min_quality.to_bits())).or_default() += 1.0;
+        }
+        let kind = |((samples, budget, floor), queries)| Kind {
+            samples,
+            budget_ns: budget as f64,
+            min_quality: f64::from_bits(floor),
+            queries,
+        };
+        let first_ns = trace.queries().first().map_or(0.0, |query| query.arrival.as_nanos() as f64);
+        Self { kinds: counts.into_iter().map(kind).collect(), span_ns: last_ns - first_ns }
+    }
+
+    /// What a path can do for these queries.
+    pub(crate) fn ways(&self, profile: &PathProfile, config: &SimConfig) -> Result<Ways, SimError> {
+        // The state knows the batch limit that holds where the profile states none. The paths were
+        // checked together already, and each is right by itself then.
+        let alone = Profiles::new(vec![profile.clone()]).expect("a path of checked profiles");
+        let state = RouterState::new(alone, config.router.clone()).map_err(RouterError::from)?;
+        let max_batch = state.max_batch(PathId(0));
+        let least =
+            |samples| Draw::least_ns(config.service, &config.slowdowns, &profile.service, samples);
+        let cost = |kind: &Kind| {
+            let can = profile.accuracy >= kind.min_quality && least(kind.samples) <= kind.budget_ns;
+            can.then(|| {
+                let largest = max_batch.max(kind.samples);
+                let each = cheapest_per_sample(&profile.service, kind.samples, largest, &least);
+                f64::from(kind.samples) * each
+            })
+        };
+        Ok(Ways { accuracy: profile.accuracy, costs_ns: self.kinds.iter().map(cost).collect() })
+    }
+
+    /// What these paths, each with its device's place in `lanes`, can answer in time at most.
+    pub(crate) fn bound(&self, paths: &[(usize, &Ways)], lanes: &[u32], worth: Worth) -> f64 {
+        let mut ways: Vec<Way> = Vec::with_capacity(self.kinds.len() * paths.len());
+        let mut ends = Vec::with_capacity(self.kinds.len());
+        for (at, kind) in self.kinds.iter().enumerate() {
+            let samples = kind.queries * f64::from(kind.samples);
+            ways.extend(paths.iter().filter_map(|&(device, path)| {
+                let cost_ns = kind.queries * path.costs_ns[at]?;
+                let value = match worth {
+                    Worth::Correct => samples * path.accuracy,
+                    Worth::Samples => samples,
+                };
+                Some(Way { device, value, cost_ns })
+            }));
+            ends.push(ways.len());
+        }
+        let capacities: Vec<f64> =
+            lanes.iter().map(|&lanes| f64::from(lanes) * self.span_ns).collect();
+        least_dual(&ways, &ends, &capacities)
+    }
+}
+
+/// One way to answer all queries of one kind.
+struct Way {
+    device: usize,
+    value: f64,
+    cost_ns: f64,
 }
 
 /// The least service time per sample over batches of `from..=to` samples. On each linear piece,

@@ -98,7 +98,7 @@ impl<'s> Draw<'s> {
         Duration::from_nanos((nanos * factor).max(1.0) as u64)
     }
 
-    /// The least that [`next`](Self::next) can return.
+    /// At most the least that [`next`](Self::next) can return, which drops parts of a nanosecond.
     pub(super) fn least_ns(
         service: Service,
         slowdowns: &[Slowdown],
@@ -110,6 +110,7 @@ impl<'s> Draw<'s> {
             Service::Median => curve.p50_ns(samples),
             Service::Exponential => 1.0,
         };
-        slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min) * nanos
+        let factor = slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min);
+        (factor * nanos - 1.0).max(1.0)
     }
 }
