@@ -332,6 +332,7 @@ fn every_command_explains_itself() {
         "bench",
         "profile",
         "simulate",
+        "tune",
         "serve",
         "load",
     ] {
