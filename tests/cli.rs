@@ -15,6 +15,22 @@ mod served;
 
 use served::{json, mprec, post, serve, trained};
 
+/// The paths of `profiles.json` to keep resident for some load, with the config served and checked.
+fn tuned_and_verified(folder: &Path) {
+    let tune = "tune --bundle model --profiles profiles.json --data data --qps 50 --sizes lognormal:3,0.5 \
+                --seconds 1 --sla-ms 1000 --replay-seconds 1 --budget cpu=1GiB --out tuned.toml";
+    let tuned = json(folder, &tune.split_whitespace().collect::<Vec<_>>());
+    assert_eq!((&tuned["proved"], &tuned["pareto_complete"]), (&true.into(), &true.into()));
+    let chosen: Vec<&Value> =
+        tuned["winner"]["paths"].as_array().unwrap().iter().map(|one| &one["path"]).collect();
+    let served = &tuned["replay"]["served"];
+    assert!(served["answered"].as_u64().is_some_and(|count| count > 0), "{tuned}");
+    assert!(tuned["replay"]["goodput_difference_percent"].is_number(), "{tuned}");
+    let checked = json(folder, &["serve", "--config", "tuned.toml", "--check"]);
+    assert_eq!(checked["valid"], true);
+    assert_eq!(checked["paths"].as_array().unwrap().iter().collect::<Vec<_>>(), chosen);
+}
+
 #[test]
 fn rows_of_any_schema_become_a_served_model() {
     let folder = trained(&["table", "dhe"]);
@@ -108,6 +124,7 @@ fn rows_of_any_schema_become_a_served_model() {
         "2",
     ];
     let simulated = json(folder, &simulate);
+    tuned_and_verified(folder);
     let (_server, url) = serve(
         folder,
         &[
@@ -320,6 +337,7 @@ fn every_command_explains_itself() {
         "bench",
         "profile",
         "simulate",
+        "tune",
         "serve",
         "load",
     ] {

@@ -6,7 +6,8 @@
 //! serves is SLA-goodput: correct predictions answered in time, per second.
 //!
 //! The crate knows no clock, no device and no I/O. Time is an argument, so that the server's engine
-//! and the simulator ([`sim`]) run the very same decisions.
+//! and the simulator ([`sim`]) run the very same decisions. Which paths are worth keeping resident is
+//! searched beforehand, by simulation ([`mapping`]).
 //!
 //! # The events that an engine reports
 //!
@@ -78,6 +79,7 @@ pub mod batching;
 mod correction;
 mod decision;
 mod latency;
+pub mod mapping;
 mod parts;
 mod path;
 pub mod policy;

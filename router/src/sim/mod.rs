@@ -20,6 +20,7 @@ mod trace;
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
+pub(crate) use self::oracle::{Law, Relaxation, Ways, Worth};
 use self::service::Draw;
 pub use self::{
     arrivals::{Arrivals, MAX_TRACE},

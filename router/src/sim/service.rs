@@ -100,7 +100,7 @@ impl<'s> Draw<'s> {
         Duration::from_nanos((nanos * factor).max(1.0) as u64)
     }
 
-    /// The least that [`next`](Self::next) can return.
+    /// At most the least that [`next`](Self::next) can return, which drops parts of a nanosecond.
     pub(super) fn least_ns(
         service: Service,
         slowdowns: &[Slowdown],
@@ -112,7 +112,8 @@ impl<'s> Draw<'s> {
             Service::Median => curve.p50_ns(samples),
             Service::Exponential => 1.0,
         };
-        fastest(slowdowns) * nanos
+        // What is drawn is cut to whole nanoseconds.
+        (fastest(slowdowns) * nanos - 1.0).max(1.0)
     }
 
     /// The average that [`next`](Self::next) returns while the machine is at its fastest.

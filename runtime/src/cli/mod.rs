@@ -18,8 +18,10 @@ mod profile;
 mod quantize;
 mod score;
 mod serve;
+mod server;
 mod simulate;
 mod train;
+mod tune;
 mod variant;
 
 use std::process::ExitCode;
@@ -75,6 +77,8 @@ enum Command {
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
     Simulate(simulate::Simulate),
+    /// Choose the paths to keep resident, and write a serving config.
+    Tune(tune::Tune),
     /// Measure one path, beside what the machine could do at most.
     Bench(bench::Bench),
     /// Serve a bundle over HTTP.
@@ -104,6 +108,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Backends(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
+                Command::Tune(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),

@@ -23,6 +23,7 @@ pub(crate) struct Output {
 pub(crate) enum Unit {
     Bytes,
     Rows,
+    Sets,
     Steps,
 }
 
@@ -68,6 +69,7 @@ impl Output {
         let counts = match unit {
             Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
             Unit::Rows => "{human_pos}/{human_len} rows {per_sec}",
+            Unit::Sets => "{human_pos}/{human_len} sets {per_sec}",
             Unit::Steps => "{human_pos}/{human_len}",
         };
         let template = format!("{{prefix:18}} [{{bar:28}}] {counts}, {{eta}} left {{wide_msg}}");

@@ -76,13 +76,12 @@ impl Profile {
             ..Allowance::default()
         };
         let resident = if self.paths.is_empty() {
-            self.usable_paths(&bundle, &allowance, output)?
+            usable_paths(&bundle, &self.backends, &allowance, output)?
         } else {
             bring_up(&bundle, &self.paths, &Declared::default(), &allowance).or_bad_input()?
         };
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
-        let seconds = self.seconds.unwrap_or(SECONDS_PER_PATH * resident.len() as f64);
-        let budget = Duration::from_secs_f64(seconds);
+        let budget = budget(self.seconds, resident.len());
         let options = ProfileOptions { budget, max_batch: None };
         let profiles = measure_with_bar(&resident, workers(self.workers), options, inputs, output)?;
         let file = profile_file(&bundle, profiles);
@@ -96,48 +95,53 @@ impl Profile {
             )
         })
     }
+}
 
-    /// Every variant whose quality is known on every backend that can be used here. What a backend other than the native
-    /// one cannot run is left out, and said.
-    fn usable_paths(
-        &self,
-        bundle: &Bundle,
-        allowance: &Allowance,
-        output: &Output,
-    ) -> Result<Vec<ResidentPath>, Failure> {
-        let on_cpu = default_paths(bundle).or_bad_input()?;
-        let declared = Declared::default();
-        let mut loader = Loader::new(bundle, &declared, allowance);
-        let mut resident = Vec::new();
-        for backend in self.usable_backends()? {
-            for path in &on_cpu {
-                let path = Path::new(path.variant(), backend).or_bad_input()?;
-                match loader.bring_up(&path) {
-                    Ok(path) => resident.push(path),
-                    Err(PathsError::Backend { source, .. }) if backend != BackendKind::Cpu => {
-                        let error = anyhow::Error::from(source);
-                        output.note(&format!("without `{path}`: {error:#}"));
-                    }
-                    Err(error) => return Err(error).or_bad_input(),
+/// How long measuring so many paths may take, given what was asked for in seconds.
+pub(super) fn budget(asked: Option<f64>, paths: usize) -> Duration {
+    Duration::from_secs_f64(asked.unwrap_or(SECONDS_PER_PATH * paths as f64))
+}
+
+/// Every variant whose quality is known on every backend asked for, or else on all that can be used here. What a backend
+/// other than the native one cannot run is left out, and said.
+pub(super) fn usable_paths(
+    bundle: &Bundle,
+    backends: &[BackendKind],
+    allowance: &Allowance,
+    output: &Output,
+) -> Result<Vec<ResidentPath>, Failure> {
+    let on_cpu = default_paths(bundle).or_bad_input()?;
+    let declared = Declared::default();
+    let mut loader = Loader::new(bundle, &declared, allowance);
+    let mut resident = Vec::new();
+    for backend in usable_backends(backends)? {
+        for path in &on_cpu {
+            let path = Path::new(path.variant(), backend).or_bad_input()?;
+            match loader.bring_up(&path) {
+                Ok(path) => resident.push(path),
+                Err(PathsError::Backend { source, .. }) if backend != BackendKind::Cpu => {
+                    let error = anyhow::Error::from(source);
+                    output.note(&format!("without `{path}`: {error:#}"));
                 }
+                Err(error) => return Err(error).or_bad_input(),
             }
         }
-        ensure_some(&resident).or_bad_input()?;
-        Ok(resident)
     }
+    ensure_some(&resident).or_bad_input()?;
+    Ok(resident)
+}
 
-    /// The backends asked for, each of which must be usable; else all that are, but for the interpreter.
-    fn usable_backends(&self) -> Result<Vec<BackendKind>, Failure> {
-        for &backend in &self.backends {
-            registry::open(backend).or_bad_input()?;
-        }
-        if !self.backends.is_empty() {
-            return Ok(self.backends.clone());
-        }
-        let usable = registry::all().into_iter().filter(|found| found.state.is_ok());
-        let usable = usable.map(|found| found.backend);
-        Ok(usable.filter(|&backend| backend != BackendKind::Reference).collect())
+/// The backends asked for, each of which must be usable; else all that are, but for the interpreter.
+fn usable_backends(asked: &[BackendKind]) -> Result<Vec<BackendKind>, Failure> {
+    for &backend in asked {
+        registry::open(backend).or_bad_input()?;
     }
+    if !asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let usable = registry::all().into_iter().filter(|found| found.state.is_ok());
+    let usable = usable.map(|found| found.backend);
+    Ok(usable.filter(|&backend| backend != BackendKind::Reference).collect())
 }
 
 fn ensure_some(resident: &[ResidentPath]) -> anyhow::Result<()> {

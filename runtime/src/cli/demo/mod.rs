@@ -10,10 +10,9 @@
 //! 5. **Report** what a user came for, as text, JSON and a page.
 
 mod page;
-mod server;
 mod trace;
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -39,6 +38,7 @@ use super::{
     output::{self, RUN_HEADINGS},
     profile,
     quantize::Quantised,
+    server::Server,
     train::{self, Outcome, Settings},
 };
 
@@ -222,11 +222,24 @@ impl Demo {
         rows: &StoredRows,
         output: &Output,
     ) -> Result<LoadReport, Failure> {
-        let server = server::Server::start(&self.out, paths, policy, self.sla_ms)?;
+        let (policy_name, sla_ms) = (policy.to_string(), self.sla_ms.to_string());
+        let (bundle, profiles) = (self.out.join("model"), self.out.join("profiles.json"));
+        let server = Server::start([
+            OsStr::new("--bundle"),
+            bundle.as_os_str(),
+            OsStr::new("--profiles"),
+            profiles.as_os_str(),
+            OsStr::new("--paths"),
+            OsStr::new(paths),
+            OsStr::new("--policy"),
+            OsStr::new(&policy_name),
+            OsStr::new("--sla-ms"),
+            OsStr::new(&sla_ms),
+        ])?;
         let warm_up = LoadOptions::new(server.url(), plan.warm_up.clone());
         load::run_with_bar(&warm_up, rows, "warm-up", output)?;
         let options = LoadOptions::new(server.url(), plan.trace.clone());
-        let load = load::run_with_bar(&options, rows, &policy.to_string(), output)?;
+        let load = load::run_with_bar(&options, rows, &policy_name, output)?;
         server.stop()?;
         Ok(load)
     }

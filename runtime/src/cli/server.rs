@@ -1,14 +1,13 @@
 //! A server in a process of its own, as a user would start it.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead as _, BufReader},
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use mprec_router::PolicyName;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
@@ -28,22 +27,14 @@ struct Started {
 }
 
 impl Server {
-    /// Serves `paths` of the demo's bundle, separated by commas, by one policy, on a free port.
+    /// Runs `mprec serve` with these arguments, on a free port of the loopback interface.
     pub(super) fn start(
-        folder: &Path,
-        paths: &str,
-        policy: &PolicyName,
-        sla_ms: f64,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let child = Command::new(program)
             .args(["serve", "--json", "--quiet", "--listen", "127.0.0.1:0"])
-            .arg("--bundle")
-            .arg(folder.join("model"))
-            .arg("--profiles")
-            .arg(folder.join("profiles.json"))
-            .args(["--paths", paths])
-            .args(["--policy", &policy.to_string(), "--sla-ms", &sla_ms.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -81,7 +72,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has usually ended; if not, nothing shall keep running behind the demo's back.
+        // It has usually ended; if not, nothing shall keep running behind the caller's back.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
