@@ -107,9 +107,7 @@ struct DeviceMemory {
     cheapest_ns: f64,
     soonest_ns: f64,
     best_score: f64,
-    /// The most that the query could earn per lane time, and that lane time.
-    earned: f64,
-    earned_in_ns: f64,
+    density: f64,
     /// The most accurate candidate that could be in time on an idle machine.
     top: Option<usize>,
 }
@@ -155,8 +153,7 @@ impl MultiPath {
             cheapest_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
-            earned: 0.0,
-            earned_in_ns: 0.0,
+            density: 0.0,
             top: None,
         };
         Self {
@@ -211,7 +208,7 @@ impl Policy for MultiPath {
             device.cheapest_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
-            (device.earned, device.earned_in_ns) = (0.0, 0.0);
+            device.density = 0.0;
         }
 
         let mut most_accurate = 0.0;
@@ -346,10 +343,7 @@ impl MultiPath {
             let elsewhere = if candidate.device == first.0 { second } else { first.1 };
             let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
-            let cost_ns = candidate.prediction.cost_ns.max(1.0);
-            if earned * device.earned_in_ns >= device.earned * cost_ns {
-                (device.earned, device.earned_in_ns) = (earned, cost_ns);
-            }
+            device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
             // What is too large for its deadline on an idle machine competes with nothing.
             let above = |top: usize| candidate.accuracy >= self.candidates[top].accuracy;
             if candidate.alone >= LEAST_CHANCE && device.top.is_none_or(above) {
@@ -369,8 +363,7 @@ impl MultiPath {
             let mut offer = Offer {
                 work_ns: 0.0,
                 dearest_ns: 0.0,
-                earned: device.earned,
-                earned_in_ns: device.earned_in_ns,
+                density: device.density,
                 value: 0.0,
                 budget_ns,
                 margin: 1.0,

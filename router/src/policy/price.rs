@@ -77,9 +77,8 @@ pub(super) struct Offer {
     pub(super) work_ns: f64,
     /// Lane time on the most accurate path that could take it.
     pub(super) dearest_ns: f64,
-    /// What it could have earned here at best per lane time, and that lane time.
-    pub(super) earned: f64,
-    pub(super) earned_in_ns: f64,
+    /// What a nanosecond of lane time could have earned.
+    pub(super) density: f64,
     /// Correct predictions it is worth.
     pub(super) value: f64,
     /// Its time budget.
@@ -95,11 +94,10 @@ pub(super) struct Demand {
     work_square: f64,
     dearest_ns: f64,
     margin: f64,
-    /// What queries could earn here (correct predictions, above what they could have earned
-    /// elsewhere), and in what lane time. A ratio of averages: one that joins a batch costs little, but
-    /// only because another began it.
-    earned: f64,
-    earned_in_ns: f64,
+    /// What a nanosecond of lane time earns: correct predictions, above what the query could
+    /// have earned elsewhere. An average of ratios: where queries join batches, the cheap ones weigh
+    /// more than in a ratio of averages, which prices such a device too low for bursts.
+    density: f64,
     dispersion: Dispersion,
     classes: [Class; CLASSES.len()],
 }
@@ -119,8 +117,7 @@ impl Demand {
         let mean = |average: &mut f64, value: f64| *average += weight * (value - *average);
         mean(&mut self.work_ns, work_ns);
         mean(&mut self.work_square, work_ns * work_ns);
-        mean(&mut self.earned, offer.earned);
-        mean(&mut self.earned_in_ns, offer.earned_in_ns);
+        mean(&mut self.density, offer.density);
         if work_ns <= 0.0 {
             return;
         }
@@ -182,7 +179,7 @@ impl Demand {
             }
         }
         price.utilisation = measured;
-        price.scale = self.earned / self.earned_in_ns.max(1.0) * lanes;
+        price.scale = self.density * lanes;
         price.lanes = lanes;
     }
 }
@@ -321,8 +318,7 @@ mod tests {
             let offer = Offer {
                 work_ns: 100_000.0,
                 dearest_ns: 300_000.0,
-                earned: 100.0,
-                earned_in_ns: 100_000.0,
+                density: 1e-3,
                 value: 100.0,
                 budget_ns: 10e6,
                 margin: 1.2,
