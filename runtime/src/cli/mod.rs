@@ -7,6 +7,7 @@ mod bench;
 mod data;
 mod demo;
 mod eval;
+mod experiment;
 mod export;
 mod failure;
 mod inputs;
@@ -75,6 +76,9 @@ enum Command {
     Profile(profile::Profile),
     /// Try policies on a made-up load, from profiles alone.
     Simulate(simulate::Simulate),
+    /// Run a published experiment and report it.
+    #[command(subcommand)]
+    Experiment(experiment::Command),
     /// Measure one path, beside what the machine could do at most.
     Bench(bench::Bench),
     /// Serve a bundle over HTTP.
@@ -104,6 +108,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Backends(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
+                Command::Experiment(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),

@@ -24,6 +24,7 @@ pub(crate) enum Unit {
     Bytes,
     Rows,
     Steps,
+    Points,
 }
 
 impl Output {
@@ -69,6 +70,7 @@ impl Output {
             Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
             Unit::Rows => "{human_pos}/{human_len} rows {per_sec}",
             Unit::Steps => "{human_pos}/{human_len}",
+            Unit::Points => "{human_pos}/{human_len} points {per_sec}",
         };
         let template = format!("{{prefix:18}} [{{bar:28}}] {counts}, {{eta}} left {{wide_msg}}");
         let style = ProgressStyle::with_template(&template)
