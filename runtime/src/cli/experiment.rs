@@ -213,7 +213,7 @@ fn text(summary: &Summary<'_>, report: &ExperimentReport) -> String {
     let rows = summary.verdicts.iter().map(|verdict| {
         let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
         [
-            format!("{:?}", verdict.scenario).to_lowercase(),
+            verdict.scenario.word().to_owned(),
             verdict.points.to_string(),
             verdict.at_least_best.to_string(),
             share(verdict.worst_ratio),
@@ -231,7 +231,7 @@ fn text(summary: &Summary<'_>, report: &ExperimentReport) -> String {
     ];
     let mut lines = vec![
         format!(
-            "Simulated {} loads of {} queries or more in {:.1} s. Every figure is simulated.",
+            "Simulated {} loads of {} queries each in {:.1} s. Every figure is simulated.",
             summary.points,
             output::count(report.queries as u64),
             summary.seconds

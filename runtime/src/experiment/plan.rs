@@ -11,11 +11,6 @@ pub const PAPER_RATE: f64 = 1_000.0;
 pub const PAPER_SLA_MS: f64 = 10.0;
 /// Two capacities that differ by less make one and the same grid.
 const DIFFERENT: f64 = 1.25;
-/// A trace lasts at least this many SLAs, so that answers after the last arrival weigh little …
-const SPANS: f64 = 10.0;
-/// … unless that takes more than so many times the planned queries.
-const MOST_TIMES: f64 = 4.0;
-
 /// Sizes with what they are called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SizeCase {
@@ -30,7 +25,7 @@ pub struct SizeCase {
 /// Loads, SLAs and sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Queries of a trace, at least.
+    /// Queries of a trace.
     pub queries: usize,
     /// Seed of traces and of service times.
     pub seed: u64,
@@ -156,10 +151,8 @@ impl Plan {
         rate: f64,
         sizes: &SizeCase,
     ) -> Cell {
-        let usual = self.queries as f64;
-        let enough = rate * SPANS * sla_ms / 1e3;
-        let queries = enough.clamp(usual, MOST_TIMES * usual) as usize;
-        Cell { setting, sweep, sla_ms, load, rate, queries, sizes: sizes.clone() }
+        let (queries, sizes) = (self.queries, sizes.clone());
+        Cell { setting, sweep, sla_ms, load, rate, queries, sizes }
     }
 }
 

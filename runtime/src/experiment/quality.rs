@@ -19,6 +19,16 @@ pub enum Scenario {
     Measured,
 }
 
+impl Scenario {
+    /// In a table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Declared => "declared",
+            Self::Measured => "measured",
+        }
+    }
+}
+
 /// Accuracies of one scenario for one model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quality {

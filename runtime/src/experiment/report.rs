@@ -37,7 +37,7 @@ pub struct ExperimentReport {
     pub simulated: bool,
     /// Seed of traces and service times.
     pub seed: u64,
-    /// Queries of a trace, at least.
+    /// Queries of a trace.
     pub queries: usize,
     /// Sizes of the grids.
     pub sizes: String,

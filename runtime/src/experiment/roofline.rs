@@ -8,7 +8,8 @@
 //!
 //! with bandwidth and peak of one worker: the device's over its number of workers, since all are busy when it
 //! counts. It is a model: caches, small products, clocks and software are in it only through the efficiencies that the
-//! hardware file states. Everything computed with it is called modelled.
+//! hardware file states, and an id that a batch repeats is computed each time, which the CPU backend does not do.
+//! Everything computed with it is called modelled.
 
 use mprec_router::{CurveError, ServiceCurve};
 
@@ -108,7 +109,6 @@ mod tests {
                 let [table, dhe, hybrid] =
                     [Representation::Table, Representation::Dhe, Representation::Hybrid].map(time);
                 assert!(table < dhe && dhe < hybrid, "{}: {table} {dhe} {hybrid}", device.name);
-                assert!(hybrid < table + dhe, "the nets run once: {}", device.name);
             }
         }
     }

@@ -114,22 +114,13 @@ impl Setting {
         for policy in [PolicyName::Fastest, PolicyName::MpRec, PolicyName::MultiPath] {
             contenders.push(Contender { policy, profiles: resident.clone() });
         }
-        let carries = |path: &PathProfile| capacity(path);
-        let (mut accurate, mut cheapest): (Option<(f64, Capacity)>, Option<Capacity>) =
-            (None, None);
-        for path in resident.paths() {
-            let one = carries(path)?;
-            let more = |than: &Capacity| one.samples_per_s > than.samples_per_s;
-            if accurate.as_ref().is_none_or(|(accuracy, than)| {
-                path.accuracy > *accuracy || (path.accuracy == *accuracy && more(than))
-            }) {
-                accurate = Some((path.accuracy, one.clone()));
-            }
-            if cheapest.as_ref().is_none_or(more) {
-                cheapest = Some(one);
-            }
-        }
-        let (_, accurate) = accurate.ok_or_else(nothing)?;
+        let carried = resident.paths().iter().map(capacity).collect::<Result<Vec<_>, _>>()?;
+        let more = |a: &Capacity, b: &Capacity| a.samples_per_s.total_cmp(&b.samples_per_s);
+        let cheapest = carried.iter().max_by(|a, b| more(a, b)).cloned().ok_or_else(nothing)?;
+        let accurate = resident.paths().iter().zip(&carried).max_by(|(a, first), (b, second)| {
+            a.accuracy.total_cmp(&b.accuracy).then(more(first, second))
+        });
+        let accurate = accurate.map(|(_, carried)| carried.clone()).ok_or_else(nothing)?;
         Ok(Self {
             scenario: quality.scenario,
             quality_source: quality.source.clone(),
@@ -139,7 +130,7 @@ impl Setting {
             resident,
             contenders,
             accurate,
-            cheapest: cheapest.ok_or_else(nothing)?,
+            cheapest,
             notes,
         })
     }

@@ -60,7 +60,9 @@ pub fn escape(text: &str) -> String {
 /// Horizontal bars from zero.
 pub fn bars(title: &str, bars: &[Bar]) -> String {
     const ROW: f64 = 28.0;
-    let (left, right) = (150.0, 190.0);
+    // Seven units hold a character of a label on average.
+    let longest = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0);
+    let (left, right) = ((7.0 * longest as f64 + 16.0).clamp(150.0, 320.0), 190.0);
     let height = ROW * bars.len() as f64 + 8.0;
     let longest = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg = open(title, height);

@@ -8,7 +8,7 @@ use super::{
         plan::{PAPER_RATE, PAPER_SLA_MS, Sweep},
         report::{ExperimentReport, Verdict},
     },
-    percent, thousands, unit,
+    percent, short_name, thousands, unit,
 };
 use crate::report::{
     Page,
@@ -39,7 +39,7 @@ pub(super) fn render(page: &mut Page, report: &ExperimentReport) {
         let fixed = point.best_static();
         let (throughput, goodput_ratio) = over_baseline(report, point);
         rows.push(vec![
-            format!("{} {} {}", setting.machine, setting.model, scenario(report, point)),
+            short_name(setting),
             load(point),
             thousands(ours),
             ratio(rule),
@@ -88,7 +88,7 @@ pub(super) fn failing(page: &mut Page, report: &ExperimentReport) {
             let setting = &report.settings[point.setting];
             let own = point.policy(&PolicyName::MultiPath.to_string());
             rows.push(vec![
-                format!("{} {} {}", setting.machine, setting.model, scenario(report, point)),
+                short_name(setting),
                 format!("{}", point.sla_ms),
                 load(point),
                 unit(setting, point.sweep),
@@ -164,7 +164,7 @@ fn bars(report: &ExperimentReport) -> String {
         ] {
             let share = value / point.bound_per_s;
             bars.push(Bar {
-                label: format!("{} {}: {label}", setting.machine, setting.model),
+                label: format!("{}: {label}", short_name(setting)),
                 value: share,
                 text: format!("{} ({}/s)", percent(share), thousands(value)),
                 strong,
@@ -203,18 +203,6 @@ fn over_baseline(report: &ExperimentReport, point: &Point) -> (String, String) {
 
 fn goodput(point: &Point, policy: &PolicyName) -> f64 {
     point.policy(&policy.to_string()).map_or(0.0, |outcome| outcome.correct_in_time_per_s)
-}
-
-fn scenario(report: &ExperimentReport, point: &Point) -> String {
-    let scenario = report.settings[point.setting].scenario;
-    name_of(scenario).to_owned()
-}
-
-fn name_of(scenario: super::Scenario) -> &'static str {
-    match scenario {
-        super::Scenario::Declared => "declared",
-        super::Scenario::Measured => "measured",
-    }
 }
 
 fn load(point: &Point) -> String {

@@ -5,7 +5,6 @@ mod setting;
 
 use super::{
     plan::Sweep,
-    quality::Scenario,
     report::{ExperimentReport, SettingReport},
 };
 use crate::report::Page;
@@ -15,7 +14,7 @@ pub fn render(report: &ExperimentReport) -> String {
     let mut page = Page::new(
         "mprec experiment mp-rec",
         &format!(
-            "Every policy on the machines of the MP-Rec paper: {} loads of {} queries or more, sizes {}, Poisson arrivals, seed {}",
+            "Every policy on the machines of the MP-Rec paper: {} loads of {} queries each, sizes {}, Poisson arrivals, seed {}",
             report.points.len(),
             report.queries,
             report.sizes,
@@ -50,12 +49,12 @@ fn anchor(setting: usize) -> String {
 
 /// A setting in a few words.
 fn name(setting: &SettingReport) -> String {
-    let quality = match setting.scenario {
-        Scenario::Declared => "declared quality",
-        Scenario::Measured => "measured quality",
-    };
-    let model = setting.model;
-    format!("{}, {model}, {quality}: {}", setting.machine, setting.about)
+    format!("{}: {}", short_name(setting), setting.about)
+}
+
+/// A setting in a table.
+fn short_name(setting: &SettingReport) -> String {
+    format!("{} {}, {} quality", setting.machine, setting.model, setting.scenario.word())
 }
 
 /// The unit of load of a grid.
