@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     candidates::Origin,
     hardware::Hardware,
-    outcome::Point,
+    outcome::{Comparison, Point},
     plan::{Plan, Sweep},
     quality::Scenario,
     setting::{Capacity, Setting},
@@ -117,7 +117,8 @@ pub struct Verdict {
     pub worst_ratio: Option<f64>,
     /// The least share of the bound.
     pub worst_of_bound: Option<f64>,
-    /// Places, in `points`, of those that fail either, worst ratio first.
+    /// Places, in `points`, of those that fail: first those below the best other, the worst first, then those below
+    /// 95 % of the bound, the worst first.
     pub failing: Vec<usize>,
 }
 
@@ -168,8 +169,16 @@ fn verdict(scenario: Scenario, settings: &[Setting], points: &[Point]) -> Verdic
         .filter(|(_, point)| !(point.comparison.at_least_best() && point.comparison.near_bound()))
         .map(|(at, _)| *at)
         .collect();
-    let ratio = |at: usize| points[at].comparison.ratio.unwrap_or(f64::INFINITY);
-    failing.sort_by(|&a, &b| ratio(a).total_cmp(&ratio(b)));
+    let order = |at: usize| {
+        let Comparison { ratio, of_bound, .. } = &points[at].comparison;
+        let lost = !points[at].comparison.at_least_best();
+        let by = if lost { *ratio } else { *of_bound };
+        (!lost, by.unwrap_or(f64::INFINITY))
+    };
+    failing.sort_by(|&a, &b| {
+        let ((kind, first), (other, second)) = (order(a), order(b));
+        kind.cmp(&other).then(first.total_cmp(&second))
+    });
     Verdict {
         scenario,
         points: grid.len(),

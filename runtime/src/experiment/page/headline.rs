@@ -8,7 +8,7 @@ use super::{
         plan::{PAPER_RATE, PAPER_SLA_MS, Sweep},
         report::{ExperimentReport, Verdict},
     },
-    percent, short_name, thousands, unit,
+    percent, short_name, thousands,
 };
 use crate::report::{
     Page,
@@ -91,7 +91,7 @@ pub(super) fn failing(page: &mut Page, report: &ExperimentReport) {
                 short_name(setting),
                 format!("{}", point.sla_ms),
                 load(point),
-                unit(setting, point.sweep),
+                super::capacity(setting, point.sweep).path.clone(),
                 point.comparison.ratio.map_or("-".into(), |ratio| format!("{ratio:.5}")),
                 short(&point.comparison.best_other),
                 point.comparison.of_bound.map_or("-".into(), percent),

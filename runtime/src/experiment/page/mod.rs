@@ -6,6 +6,7 @@ mod setting;
 use super::{
     plan::Sweep,
     report::{ExperimentReport, SettingReport},
+    setting::Capacity,
 };
 use crate::report::Page;
 
@@ -58,8 +59,13 @@ fn short_name(setting: &SettingReport) -> String {
 }
 
 /// The unit of load of a grid.
+fn capacity(setting: &SettingReport, sweep: Sweep) -> &Capacity {
+    if sweep == Sweep::Cheapest { &setting.cheapest } else { &setting.accurate }
+}
+
+/// The same in words.
 fn unit(setting: &SettingReport, sweep: Sweep) -> String {
-    let capacity = if sweep == Sweep::Cheapest { &setting.cheapest } else { &setting.accurate };
+    let capacity = capacity(setting, sweep);
     format!("{} alone, {} samples/s", capacity.path, thousands(capacity.samples_per_s))
 }
 

@@ -127,7 +127,7 @@ fn heat_cell(point: &Point) -> HeatCell {
     let number = match comparison.ratio {
         Some(ratio) if ratio >= 10.0 => format!("{ratio:.0}×"),
         // Rounding must not hide that a point is below.
-        Some(ratio) if ratio < 1.0 && ratio > 0.99 => format!("{ratio:.4}×"),
+        Some(ratio) if !comparison.at_least_best() && ratio > 0.99 => format!("{ratio:.4}×"),
         Some(ratio) => format!("{ratio:.2}×"),
         None => "-".to_owned(),
     };
