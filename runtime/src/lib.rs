@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod config;
 pub mod engine;
+pub mod experiment;
 pub mod http;
 pub mod load;
 pub mod metrics;

@@ -25,6 +25,9 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Kaggle, Self::Terabyte];
+
     /// 13 dense features and 26 sparse ones, with the data set's cardinalities divided by `scale_down` (small ones
     /// stay).
     ///
@@ -58,16 +61,38 @@ impl Arch {
         precision: Precision,
     ) -> Option<Result<Program, ModelError>> {
         let representation = self.representation(variant)?;
-        let (bottom, top): (&[usize], &[usize]) = match self {
-            Self::Kaggle => (&[512, 256, 64], &[512, 256]),
-            Self::Terabyte => (&[512, 256], &[512, 512, 256]),
-        };
+        let (bottom, top) = self.hidden();
         let dot = Interaction::Dot { itself: false };
         let spec = DlrmSpec::uniform(schema, &representation, dot, bottom, top);
         Some(self.build(schema, &spec, precision))
     }
 
-    fn dim(self) -> usize {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kaggle => "kaggle",
+            Self::Terabyte => "terabyte",
+        }
+    }
+
+    /// Rows of all tables together.
+    pub fn rows(self) -> u64 {
+        match self {
+            Self::Kaggle => CRITEO_KAGGLE.iter().sum(),
+            Self::Terabyte => CRITEO_TERABYTE.iter().sum(),
+        }
+    }
+
+    /// Widths of the hidden layers of the bottom net and of the top net.
+    pub fn hidden(self) -> (&'static [usize], &'static [usize]) {
+        match self {
+            Self::Kaggle => (&[512, 256, 64], &[512, 256]),
+            Self::Terabyte => (&[512, 256], &[512, 512, 256]),
+        }
+    }
+
+    /// Length of a feature's vector.
+    pub fn dim(self) -> usize {
         match self {
             Self::Kaggle => 16,
             Self::Terabyte => 64,

@@ -7,6 +7,7 @@ mod bench;
 mod data;
 mod demo;
 mod eval;
+mod experiment;
 mod export;
 mod failure;
 mod inputs;
@@ -79,6 +80,9 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Choose the paths to keep resident, and write a serving config.
     Tune(tune::Tune),
+    /// Run a published experiment and report it.
+    #[command(subcommand)]
+    Experiment(experiment::Command),
     /// Measure one path, beside what the machine could do at most.
     Bench(bench::Bench),
     /// Serve a bundle over HTTP.
@@ -109,6 +113,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Profile(command) => command.run(&output),
                 Command::Simulate(command) => command.run(&output),
                 Command::Tune(command) => command.run(&output),
+                Command::Experiment(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),

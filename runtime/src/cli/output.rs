@@ -25,6 +25,7 @@ pub(crate) enum Unit {
     Rows,
     Sets,
     Steps,
+    Points,
 }
 
 impl Output {
@@ -71,6 +72,7 @@ impl Output {
             Unit::Rows => "{human_pos}/{human_len} rows {per_sec}",
             Unit::Sets => "{human_pos}/{human_len} sets {per_sec}",
             Unit::Steps => "{human_pos}/{human_len}",
+            Unit::Points => "{human_pos}/{human_len} points {per_sec}",
         };
         let template = format!("{{prefix:18}} [{{bar:28}}] {counts}, {{eta}} left {{wide_msg}}");
         let style = ProgressStyle::with_template(&template)

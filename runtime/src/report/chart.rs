@@ -60,7 +60,9 @@ pub fn escape(text: &str) -> String {
 /// Horizontal bars from zero.
 pub fn bars(title: &str, bars: &[Bar]) -> String {
     const ROW: f64 = 28.0;
-    let (left, right) = (150.0, 190.0);
+    // Seven units hold a character of a label on average.
+    let longest = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0);
+    let (left, right) = ((7.0 * longest as f64 + 16.0).clamp(150.0, 320.0), 190.0);
     let height = ROW * bars.len() as f64 + 8.0;
     let longest = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg = open(title, height);
@@ -149,6 +151,21 @@ pub fn lines(title: &str, x_unit: &str, mark: (f64, &str), lines: &[Line]) -> St
 
 /// Stacked shares of each column, over time.
 pub fn layers(title: &str, seconds: f64, layers: &[Layer]) -> String {
+    let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|at| (at, format!("{:.1} s", seconds * at)));
+    stacked(title, &ticks, 0.0, layers)
+}
+
+/// Stacked shares of columns that stand apart, each with a label under it.
+pub fn columns(title: &str, labels: &[String], layers: &[Layer]) -> String {
+    let middle = |at: usize| (at as f64 + 0.5) / labels.len() as f64;
+    let ticks: Vec<(f64, String)> =
+        labels.iter().enumerate().map(|(at, label)| (middle(at), label.clone())).collect();
+    stacked(title, &ticks, 0.25, layers)
+}
+
+/// `ticks` are places along the axis, from 0 to 1, with their labels; `apart` is the share of a column's width that
+/// stays empty.
+fn stacked(title: &str, ticks: &[(f64, String)], apart: f64, layers: &[Layer]) -> String {
     const HEIGHT: f64 = 230.0;
     let (left, right, top, bottom) = (48.0, 168.0, 8.0, 30.0);
     let columns = layers.iter().map(|layer| layer.values.len()).max().unwrap_or(0);
@@ -164,9 +181,10 @@ pub fn layers(title: &str, seconds: f64, layers: &[Layer]) -> String {
             let _ = write!(
                 svg,
                 r#"<rect x="{:.1}" y="{:.1}" width="{:.2}" height="{:.1}" class="fill c{}"/>"#,
-                left + width * column as f64,
+                left + width * (column as f64 + 0.5 * apart),
                 HEIGHT - bottom - scale * (base[column] + value),
-                width + 0.2,
+                // Columns that touch overlap a little, so that no gap shines through.
+                if apart > 0.0 { width * (1.0 - apart) } else { width + 0.2 },
                 scale * value,
                 layer.colour % COLOURS
             );
@@ -174,13 +192,13 @@ pub fn layers(title: &str, seconds: f64, layers: &[Layer]) -> String {
         }
         legend(&mut svg, at, layer.colour, &layer.label, WIDTH - right + 12.0);
     }
-    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+    for (at, label) in ticks {
         let _ = write!(
             svg,
-            r#"<text x="{:.1}" y="{:.1}" class="middle small">{:.1} s</text>"#,
-            left + (WIDTH - left - right) * tick,
+            r#"<text x="{:.1}" y="{:.1}" class="middle small">{}</text>"#,
+            left + (WIDTH - left - right) * at,
             HEIGHT - bottom + 16.0,
-            seconds * tick
+            escape(label)
         );
     }
     svg + "</svg>"
@@ -235,7 +253,8 @@ mod tests {
 
     #[test]
     fn empty_charts_have_finite_coordinates() {
-        for svg in [bars("b", &[]), lines("l", "ms", (10.0, "SLA"), &[]), layers("a", 1.0, &[])] {
+        let line = lines("l", "ms", (10.0, "SLA"), &[]);
+        for svg in [bars("b", &[]), line, layers("a", 1.0, &[]), columns("c", &[], &[])] {
             assert!(
                 svg.ends_with("</svg>") && !svg.contains("NaN") && !svg.contains("inf"),
                 "{svg}"

@@ -11,7 +11,7 @@ const STYLE: &str = "
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--paper:#14181d;--soft:#9aa5b1;--grid:#2b333c;--strong:#4cc9a0;--plain:#4a6078;--mark:#ff6b81}}
 *{box-sizing:border-box}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:860px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
+h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
 p{margin:.4rem 0}.soft,figcaption{color:var(--soft);font-size:.9rem}
 .warn{border-left:4px solid var(--mark);padding:.4rem .8rem}
 figure{margin:.6rem 0}svg{width:100%;height:auto}
@@ -25,6 +25,12 @@ svg .end{text-anchor:end}svg .middle{text-anchor:middle}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem;width:100%}
 th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid var(--grid);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}tr.strong td{font-weight:600}
+.scroll:focus-visible{outline:2px solid var(--strong)}caption{text-align:left;font-weight:600;padding:.2rem .5rem}
+nav ul{margin:.3rem 0;padding-left:1.2rem;columns:2}a{color:var(--strong)}
+.heat td,.heat th{text-align:center;padding:.15rem .3rem}.heat td small{display:block;color:var(--soft);font-size:.72rem;line-height:1.1}
+.heat .worse{background:rgba(209,73,91,.45)}.heat .near{background:rgba(237,174,73,.38)}.heat .even{background:rgba(127,127,127,.07)}
+.heat .better{background:rgba(14,140,100,.18)}.heat .much{background:rgba(14,140,100,.36)}.heat .most{background:rgba(14,140,100,.58)}
+.heat td.failing{outline:2px solid var(--mark);outline-offset:-2px}
 ";
 
 /// A page being written, section by section.
@@ -46,6 +52,25 @@ impl Page {
         let _ = write!(self.body, "<h2>{}</h2>", escape(text));
     }
 
+    /// A heading that the table of contents can lead to.
+    pub fn anchor(&mut self, id: &str, text: &str) {
+        let _ = write!(self.body, "<h2 id=\"{}\">{}</h2>", escape(id), escape(text));
+    }
+
+    /// A heading of a part of a section.
+    pub fn subheading(&mut self, text: &str) {
+        let _ = write!(self.body, "<h3>{}</h3>", escape(text));
+    }
+
+    /// Links to [`anchor`](Self::anchor)s, by id and text.
+    pub fn contents(&mut self, links: &[(String, String)]) {
+        self.body.push_str("<nav aria-label=\"Contents\"><ul>");
+        for (id, text) in links {
+            let _ = write!(self.body, "<li><a href=\"#{}\">{}</a></li>", escape(id), escape(text));
+        }
+        self.body.push_str("</ul></nav>");
+    }
+
     /// A paragraph.
     pub fn paragraph(&mut self, text: &str) {
         let _ = write!(self.body, "<p>{}</p>", escape(text));
@@ -64,7 +89,8 @@ impl Page {
 
     /// A table; `strong` says which rows stand out.
     pub fn table(&mut self, header: &[&str], rows: &[Vec<String>], strong: impl Fn(usize) -> bool) {
-        self.body.push_str("<div class=\"scroll\"><table><thead><tr>");
+        // What scrolls must be reachable by keyboard.
+        self.body.push_str("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>");
         for cell in header {
             let _ = write!(self.body, "<th scope=\"col\">{}</th>", escape(cell));
         }
