@@ -400,3 +400,27 @@ fn a_lingering_batch_fills_up() {
     };
     assert!(batches(4_000) * 2 < batches(0));
 }
+
+#[test]
+fn recorded_service_times_are_taken_in_order_and_again_from_the_first() {
+    let profiles = Profiles::new(vec![path("a@cpu", 0.8, 1, &[(1, 1_000.0)])]).unwrap();
+    let (arrivals, sla) = (Arrivals::Fixed { rate: 100.0 }, Duration::from_millis(100));
+    let trace = Trace::generate(&arrivals, &Sizes::Fixed(1), Until::Queries(5), sla, 1).unwrap();
+    let with = |ratios| SimConfig { ratios: vec![ratios], ..SimConfig::default() };
+    let config = with(vec![1.0, 3.0]);
+    let router =
+        Router::new(profiles.clone(), &"fastest".parse().unwrap(), RouterConfig::default());
+    let mut times = Vec::new();
+    simulate_with(router.unwrap(), &trace, &config, |event| {
+        if let Event::Started { service, .. } = event {
+            times.push(service.as_secs_f64());
+        }
+    })
+    .unwrap();
+    let mean = profiles.paths()[0].service.mean(1).as_secs_f64();
+    let ratios: Vec<f64> = times.iter().map(|time| (time / mean).round()).collect();
+    assert_eq!(ratios, [1.0, 3.0, 1.0, 3.0, 1.0]);
+    assert!(oracle(&profiles, &trace, &config).unwrap().correct_in_time > 3.9);
+    let wrong = simulate(&profiles, &PolicyName::Fastest, &trace, &with(vec![0.0]));
+    assert!(wrong.unwrap_err().to_string().contains("positive"));
+}

@@ -47,6 +47,9 @@ struct Way {
 pub fn oracle(profiles: &Profiles, trace: &Trace, config: &SimConfig) -> Result<Bound, SimError> {
     let state = RouterState::new(profiles.clone(), config.router.clone())
         .map_err(crate::RouterError::from)?;
+    let least_ratio = |ratios: &Vec<f32>| ratios.iter().copied().reduce(f32::min);
+    let mut least_ratios: Vec<Option<f32>> = config.ratios.iter().map(least_ratio).collect();
+    least_ratios.resize(profiles.paths().len(), None);
     let mut ways: Vec<Way> = Vec::new();
     let mut ends = Vec::with_capacity(trace.queries().len());
     let mut last_ns = 0.0f64;
@@ -56,7 +59,7 @@ pub fn oracle(profiles: &Profiles, trace: &Trace, config: &SimConfig) -> Result<
         for path in profiles.ids() {
             let profile = profiles.path(path);
             let least = |samples| {
-                Draw::least_ns(config.service, &config.slowdowns, &profile.service, samples)
+                Draw::least_ns(config, least_ratios[usize::from(path.0)], &profile.service, samples)
             };
             if profile.accuracy < query.min_quality || least(query.samples) > budget_ns {
                 continue;

@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr, time::Duration};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Exp1};
 
-use crate::{DeviceId, ServiceCurve, Time};
+use crate::{DeviceId, PathId, ServiceCurve, Time};
 
-use super::SpecError;
+use super::{SimConfig, SpecError};
 
 /// What actual service times are drawn from.
 ///
@@ -68,22 +68,39 @@ pub struct Slowdown {
 pub(super) struct Draw<'s> {
     service: Service,
     slowdowns: &'s [Slowdown],
+    ratios: &'s [Vec<f32>],
+    /// How many ratios of each path were taken.
+    taken: Vec<usize>,
     random: StdRng,
 }
 
 impl<'s> Draw<'s> {
-    pub(super) fn new(service: Service, slowdowns: &'s [Slowdown], seed: u64) -> Self {
-        Self { service, slowdowns, random: StdRng::seed_from_u64(seed ^ 0x5E27_1CE5) }
+    pub(super) fn new(config: &'s SimConfig) -> Self {
+        Self {
+            service: config.service,
+            slowdowns: &config.slowdowns,
+            ratios: &config.ratios,
+            taken: vec![0; config.ratios.len()],
+            random: StdRng::seed_from_u64(config.seed ^ 0x5E27_1CE5),
+        }
     }
 
     pub(super) fn next(
         &mut self,
         curve: &ServiceCurve,
+        path: PathId,
         device: DeviceId,
         samples: u32,
         now: Time,
     ) -> Duration {
+        let at = usize::from(path.0);
         let nanos = match self.service {
+            _ if self.ratios.get(at).is_some_and(|ratios| !ratios.is_empty()) => {
+                let (ratios, taken) = (&self.ratios[at], &mut self.taken[at]);
+                let ratio = ratios[*taken % ratios.len()];
+                *taken += 1;
+                curve.mean_ns(samples) * f64::from(ratio)
+            }
             Service::Quantiles => curve.draw_ns(samples, self.random.random()),
             Service::Median => curve.p50_ns(samples),
             Service::Exponential => {
@@ -98,18 +115,19 @@ impl<'s> Draw<'s> {
         Duration::from_nanos((nanos * factor).max(1.0) as u64)
     }
 
-    /// The least that [`next`](Self::next) can return.
+    /// The least that [`next`](Self::next) can return on a path whose least recorded ratio is given.
     pub(super) fn least_ns(
-        service: Service,
-        slowdowns: &[Slowdown],
+        config: &SimConfig,
+        least_ratio: Option<f32>,
         curve: &ServiceCurve,
         samples: u32,
     ) -> f64 {
-        let nanos = match service {
-            Service::Quantiles => curve.low_ns(samples),
-            Service::Median => curve.p50_ns(samples),
-            Service::Exponential => 1.0,
+        let nanos = match (least_ratio, config.service) {
+            (Some(ratio), _) => curve.mean_ns(samples) * f64::from(ratio),
+            (None, Service::Quantiles) => curve.low_ns(samples),
+            (None, Service::Median) => curve.p50_ns(samples),
+            (None, Service::Exponential) => 1.0,
         };
-        slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min) * nanos
+        config.slowdowns.iter().map(|slowdown| slowdown.factor).fold(1.0, f64::min) * nanos
     }
 }
