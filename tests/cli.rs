@@ -317,6 +317,7 @@ fn every_command_explains_itself() {
         "simulate",
         "serve",
         "load",
+        "replay",
     ] {
         let output = mprec(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();

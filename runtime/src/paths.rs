@@ -458,6 +458,7 @@ mod tests {
                 linger: Duration::ZERO,
                 min_quality: None,
                 pin_workers: false,
+                record: None,
             };
             let profiles = Profiles::new(vec![profile]).unwrap();
             let engine = Engine::start(Arc::clone(&model), resident, profiles, &options).unwrap();

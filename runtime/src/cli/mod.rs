@@ -16,6 +16,7 @@ mod materialise;
 mod output;
 mod profile;
 mod quantize;
+mod replay;
 mod score;
 mod serve;
 mod simulate;
@@ -81,6 +82,8 @@ enum Command {
     Serve(serve::Serve),
     /// Put an open-loop load on a running server.
     Load(load::Load),
+    /// Make recorded decisions again, or try other policies on the recorded queries.
+    Replay(replay::Replay),
 }
 
 /// Runs a command and reports its failure, with every cause on one line.
@@ -107,6 +110,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
+                Command::Replay(command) => command.run(&output),
             }
         });
     match result {

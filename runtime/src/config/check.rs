@@ -17,6 +17,7 @@ use super::{
     ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile,
     VariantFile, default,
 };
+use crate::record::RecordOptions;
 
 /// Beyond this, `mprec materialise` holds every id's vector in less.
 pub const MAX_CACHE_BYTES: usize = 1 << 36;
@@ -88,6 +89,9 @@ impl ConfigFile {
         };
         let drain = seconds("shutdown.drain_seconds", self.shutdown.drain_seconds, 0.0)?
             .unwrap_or(default::DRAIN);
+        let limit_bytes = self.record.limit_bytes.unwrap_or(default::RECORD_LIMIT);
+        let limit_bytes = within("record.limit_bytes", limit_bytes, 1 << 20, 1 << 50)?;
+        let record = self.record.file.map(|file| RecordOptions { file, limit_bytes });
         let declared = Declared {
             quality: check_quality(self.quality, &serving.paths)?,
             files: check_variants(self.variants, &serving.paths)?,
@@ -102,6 +106,7 @@ impl ConfigFile {
             queue,
             profile,
             declared,
+            record,
             drain,
             log_filter,
         })

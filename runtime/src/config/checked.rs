@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use mprec_router::PolicyName;
 
+use crate::record::RecordOptions;
+
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -15,6 +17,7 @@ pub struct Config {
     pub(super) queue: QueueLimits,
     pub(super) profile: ProfileConfig,
     pub(super) declared: Declared,
+    pub(super) record: Option<RecordOptions>,
     pub(super) drain: Duration,
     pub(super) log_filter: String,
 }
@@ -145,6 +148,11 @@ impl Config {
     /// Accuracies and files of variants beside what the bundle says.
     pub fn declared(&self) -> &Declared {
         &self.declared
+    }
+
+    /// Where decisions are recorded to; `None` records nothing.
+    pub fn record(&self) -> Option<&RecordOptions> {
+        self.record.as_ref()
     }
 
     /// How long queries that were taken may still run after a signal to stop.

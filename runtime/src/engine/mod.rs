@@ -28,6 +28,7 @@ mod gone;
 mod handle;
 mod housekeeper;
 mod outcome;
+mod recorded;
 mod shared;
 mod state;
 mod stats;
@@ -38,6 +39,6 @@ mod worker;
 
 pub use self::{
     error::EngineError,
-    handle::{Drained, Engine, EngineOptions},
+    handle::{Drained, Engine, EngineOptions, router_config},
     stats::{EngineStats, PathCounts, PathStats},
 };

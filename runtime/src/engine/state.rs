@@ -3,11 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use mprec_backends::CacheStatistics;
-use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Router, Time};
+use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Time};
 
 use super::{
     gone::Gone,
     outcome,
+    recorded::RecordedRouter,
     stats::{Counts, PathCounts},
     ticket::{Letter, Reply, Ticket},
 };
@@ -29,7 +30,7 @@ pub(super) enum Phase {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) router: Router,
+    pub(super) router: RecordedRouter,
     pub(super) phase: Phase,
     /// Replies of the batch that each worker runs. Here and not with the worker, so that they are in
     /// reach when its device never returns.
@@ -53,7 +54,7 @@ pub(super) struct State {
 impl State {
     /// `caches` has an entry for every worker, as [`State::caches`].
     pub(super) fn new(
-        router: Router,
+        router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
         limits: QueueLimits,
     ) -> Self {
@@ -143,7 +144,7 @@ impl State {
             let Some(ticket) = self.waiting.get(&id) else { continue };
             let path = ticket.reply.path;
             // A notice may come when the client is still there (see `Gone::watch`).
-            if ticket.reply.is_abandoned() && self.router.state_mut().cancel(path, id, now) {
+            if ticket.reply.is_abandoned() && self.router.cancel(path, id, now) {
                 self.remove(id);
                 self.count(path).abandoned += 1;
             }
@@ -187,7 +188,7 @@ impl State {
         letters: &mut Vec<Letter>,
     ) {
         let mut orphans = Vec::new();
-        self.router.state_mut().set_health(path, Health::Down, now, &mut orphans);
+        self.router.set_health(path, Health::Down, now, &mut orphans);
         for queued in orphans {
             if let Some(ticket) = self.remove(queued.id) {
                 self.decide_again(ticket, message, now, letters);
@@ -229,7 +230,7 @@ impl State {
         let waiting: Vec<Reply> =
             ids.into_iter().filter_map(|id| self.remove(id)).map(|ticket| ticket.reply).collect();
         for reply in &waiting {
-            self.router.state_mut().cancel(reply.path, reply.query.id(), now);
+            self.router.cancel(reply.path, reply.query.id(), now);
         }
         let running = self.running.iter_mut().flat_map(|replies| replies.drain(..));
         for reply in waiting.into_iter().chain(running) {

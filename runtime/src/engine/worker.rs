@@ -140,7 +140,7 @@ impl Worker {
                 state.start(&self.taken.queries, self.index, &mut self.batches);
                 if self.batches.is_empty() {
                     // Every client went away.
-                    state.router.state_mut().failed(&self.taken);
+                    state.router.failed(&self.taken, false, now);
                     continue;
                 }
                 shared.pass_on(&mut state, self.device);
@@ -240,13 +240,14 @@ impl Worker {
         if self.scores.len() == self.taken.samples as usize {
             state.router.completed(&self.taken, compute, now);
         } else {
-            state.router.state_mut().failed(&self.taken);
+            state.router.failed(&self.taken, true, now);
         }
         let path = usize::from(self.taken.path.0);
         state.caches[self.index][path] = cache_of(&self.executables[path]);
         let count = state.count(self.taken.path);
         count.batches += 1;
         count.batch_samples += self.scores.len() as u64;
+        count.batch_time += compute;
         for reply in &self.replies {
             let samples = u64::from(reply.query.samples());
             count.answered += 1;
@@ -290,7 +291,7 @@ impl Worker {
 
     /// Takes the path down if it is to blame, and finds other paths for the queries, once each.
     fn give_up(&mut self, state: &mut State, failure: &Failure, now: Time) {
-        state.router.state_mut().failed(&self.taken);
+        state.router.failed(&self.taken, false, now);
         let message = &failure.message;
         if failure.is_path {
             state.take_down(self.taken.path, message, now, &mut self.letters);

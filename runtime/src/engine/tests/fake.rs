@@ -188,6 +188,7 @@ impl Setup {
             linger: Duration::ZERO,
             min_quality: None,
             pin_workers: false,
+            record: None,
         };
         Self { options, lanes, paths }
     }

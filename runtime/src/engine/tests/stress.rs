@@ -1,11 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use mprec_router::PolicyName;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::fake::*;
 use crate::{
-    engine::Engine,
+    engine::{Engine, EngineStats, PathCounts},
+    record::{Ending, LogReader, OutcomeCollector, RecordOptions, Replayer},
     service::{Outcome, Refusal},
 };
 
@@ -70,6 +71,30 @@ fn client(engine: &Engine, seed: u64, queries: usize) -> Seen {
     seen
 }
 
+/// Makes every decision of a log again, and compares its outcome with what the engine counted.
+fn check_log(log: &Path, stats: &EngineStats) {
+    let mut log = LogReader::open(log).unwrap();
+    let mut replayer = Replayer::new(log.header()).unwrap();
+    let mut outcome = OutcomeCollector::new(log.header());
+    while let Some(event) = log.next_event().unwrap() {
+        if let Err(difference) = replayer.replay(&event) {
+            panic!("{difference}");
+        }
+        outcome.take(&event);
+    }
+    assert_eq!(log.ending(), Some(Ending::Stopped));
+    assert_eq!(stats.record.unwrap().events, log.events());
+    let outcome = outcome.finish();
+    assert_eq!(outcome.open, 0);
+    let sum = |of: fn(&PathCounts) -> u64| stats.paths.iter().map(|path| of(&path.counts)).sum();
+    let (answered, expired): (u64, u64) = (sum(|c| c.answered), sum(|c| c.expired));
+    let (abandoned, report): (u64, _) = (sum(|c| c.abandoned), &outcome.report);
+    // Clients that left after their batch began are among the answered, or the failed if nobody stayed.
+    assert!((answered..=answered + abandoned).contains(&report.answered), "{report:?} {stats:?}");
+    assert!(report.expired <= expired && report.failed >= report.expired + outcome.cancelled);
+    assert!(outcome.cancelled <= abandoned);
+}
+
 #[test]
 fn every_query_taken_gets_exactly_one_outcome() {
     for seed in 0..12 {
@@ -86,6 +111,9 @@ fn every_query_taken_gets_exactly_one_outcome() {
             .clone();
         setup.options.linger = Duration::from_micros([0, 300][seed as usize % 2]);
         setup.options.queue.queries = 50;
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("decisions.log");
+        setup.options.record = Some(RecordOptions { file: log.clone(), limit_bytes: 1 << 30 });
         let engine = setup.start();
         let seen: Vec<Seen> = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..4)
@@ -114,5 +142,6 @@ fn every_query_taken_gets_exactly_one_outcome() {
         assert!(sum(|c| c.abandoned) <= left);
         assert_eq!((stats.queued, stats.queued_samples), (0, 0));
         assert!(answered > 0, "seed {seed} answered nothing: {stats:?}");
+        check_log(&log, &stats);
     }
 }
