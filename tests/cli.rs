@@ -317,6 +317,7 @@ fn every_command_explains_itself() {
         "simulate",
         "serve",
         "load",
+        "top",
         "replay",
     ] {
         let output = mprec(folder.path(), &[command, "--help"]);

@@ -11,3 +11,4 @@ pub mod profiler;
 pub mod record;
 pub mod report;
 pub mod service;
+pub mod top;

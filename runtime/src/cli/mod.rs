@@ -20,6 +20,7 @@ mod replay;
 mod score;
 mod serve;
 mod simulate;
+mod top;
 mod train;
 mod variant;
 
@@ -82,6 +83,8 @@ enum Command {
     Serve(serve::Serve),
     /// Put an open-loop load on a running server.
     Load(load::Load),
+    /// Watch a running server in the terminal.
+    Top(top::Top),
     /// Make recorded decisions again, or try other policies on the recorded queries.
     Replay(replay::Replay),
 }
@@ -110,6 +113,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
+                Command::Top(command) => command.run(&output),
                 Command::Replay(command) => command.run(&output),
             }
         });
