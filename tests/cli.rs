@@ -60,6 +60,11 @@ fn rows_of_any_schema_become_a_served_model() {
         Some(2),
         "a cache that holds nothing is refused"
     );
+    bench.truncate(bench.len() - 2);
+    bench.push("--kernel-times");
+    let refused = mprec(folder, &bench);
+    assert_eq!(refused.status.code(), Some(2), "`cpu` has no clock for kernels");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("kernels cannot be timed"));
 
     let profile = [
         "profile",

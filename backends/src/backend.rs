@@ -1,6 +1,6 @@
 //! The seam between a model and a machine.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use mprec_representations::{Batch, Program};
 
@@ -61,6 +61,28 @@ pub trait Executable: fmt::Debug + Send {
     /// were all in memory, which it is once every row has been asked for.
     fn bytes(&self) -> usize;
 
+    /// Whether batches with weighted ids can be run. Where not, such a batch is
+    /// [`BackendError::Weighted`].
+    fn takes_weights(&self) -> bool {
+        true
+    }
+
+    /// Runs a batch like [`run`](Self::run) and tells what each kind of kernel took of it by the device's own clock, the longest
+    /// first. It takes longer than `run`: for benchmarks.
+    ///
+    /// # Errors
+    ///
+    /// As `run`, and [`BackendError::NoKernelTimes`] where there is no such clock: nothing has run then.
+    fn run_timed(
+        &mut self,
+        _batch: &Batch,
+        _scores: &mut [f32],
+    ) -> Result<Vec<KernelTime>, BackendError> {
+        Err(BackendError::NoKernelTimes {
+            reason: "of the backends only `wgpu` has a clock for them",
+        })
+    }
+
     /// What its cache did so far, if it has one. Costs nothing to ask.
     fn cache(&self) -> Option<CacheStatistics> {
         None
@@ -72,6 +94,17 @@ pub trait Executable: fmt::Debug + Send {
     fn remember(&mut self, _hot: &[HotId]) -> usize {
         0
     }
+}
+
+/// What the kernels of one kind took of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelTime {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// How often it was called.
+    pub calls: usize,
+    /// Time on the device, over all calls.
+    pub time: Duration,
 }
 
 /// What every `run` checks first.

@@ -83,6 +83,29 @@ pub enum BackendError {
         file: PathBuf,
     },
 
+    /// A batch can be run in parts, but one of its samples does not fit the device by itself. Says nothing about the path.
+    #[error(
+        "sample {sample} of the batch takes {bytes} bytes, and backend `{backend}` can bind {limit}; \
+         give it fewer ids, or choose another backend"
+    )]
+    Sample {
+        /// The backend that was to run it.
+        backend: BackendKind,
+        /// Which sample, from 0.
+        sample: usize,
+        /// What its ids and values take.
+        bytes: usize,
+        /// Most bytes that the device reads as one.
+        limit: u64,
+    },
+
+    /// What the kernels of a batch took is not known here.
+    #[error("kernels cannot be timed: {reason}")]
+    NoKernelTimes {
+        /// What is missing.
+        reason: &'static str,
+    },
+
     /// Nowhere to put the scores, or places too many.
     #[error("room for {got} scores given for a batch of {samples} samples")]
     Scores {

@@ -6,9 +6,10 @@
 //! | [`CpuBackend`] | `cpu` | nothing; AVX2 or AVX-512 is used where the machine has it |
 //! | [`onnx`] | `onnx` | cargo feature `onnx`; loads ONNX Runtime's library when it is opened |
 //! | [`torch`] | `torch:cpu`, `torch:cuda:0` | cargo feature `torch`; is linked against libtorch |
+//! | [`wgpu`] | `wgpu` | cargo feature `wgpu`; a Vulkan driver for a GPU is loaded when it is opened |
 //!
-//! `wgpu` is spelled in paths already and answers with
-//! [`BackendError::NotCompiled`]. [`registry`] says what this build can open, and opens it.
+//! One that is not compiled in answers with [`BackendError::NotCompiled`]. [`registry`] says what this build can open, and
+//! opens it.
 //!
 //! ```
 //! use mprec_backends::{BackendKind, registry};
@@ -40,7 +41,7 @@ pub mod skeleton;
 pub mod torch;
 pub mod wgpu;
 
-pub use backend::{Backend, Executable};
+pub use backend::{Backend, Executable, KernelTime};
 pub use cache::{CacheStatistics, HotId};
 pub use cpu::{CpuBackend, Level};
 pub use error::BackendError;

@@ -32,9 +32,9 @@ pub fn all() -> Vec<Availability> {
     let state = |backend| match backend {
         BackendKind::Cpu => Ok(format!("{} kernels", Level::detect())),
         BackendKind::Reference => Ok("interpreter, slow".to_owned()),
-        BackendKind::Onnx(provider) => onnx::open(provider).map(|(_, description)| description),
+        BackendKind::Onnx(provider) => onnx::open(provider, 1).map(|(_, description)| description),
         BackendKind::Wgpu => wgpu::open().map(|(_, description)| description),
-        BackendKind::Torch(device) => torch::open(device).map(|(_, description)| description),
+        BackendKind::Torch(device) => torch::open(device, 1).map(|(_, description)| description),
     };
     kinds.into_iter().map(|backend| Availability { backend, state: state(backend) }).collect()
 }
@@ -46,25 +46,41 @@ pub fn all() -> Vec<Availability> {
 /// [`BackendError::NotCompiled`] if this build lacks it, [`BackendError::Unavailable`] if this machine lacks what it
 /// needs. Never another backend in its place.
 pub fn open(backend: BackendKind) -> Result<Box<dyn Backend>, BackendError> {
-    open_with_cache(backend, 0)
+    open_with(backend, Resources::default())
 }
 
-/// The backend of this kind, with `bytes` for a cache in every executable whose program has vectors worth
-/// caching, where the backend has one; 0 is none.
+/// What every executable of a backend may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes of a cache, where the program has vectors worth caching and the backend has one; 0 is none.
+    pub cache_bytes: usize,
+    /// Threads of one operation on a CPU, where the backend's library has threads of its own (`onnx`, `torch`); at least 1.
+    pub threads: u16,
+}
+
+impl Default for Resources {
+    /// No cache, and one thread: with one worker per core, threads of a library would fight the workers.
+    fn default() -> Self {
+        Self { cache_bytes: 0, threads: 1 }
+    }
+}
+
+/// The backend of this kind, with these resources.
 ///
 /// # Errors
 ///
 /// As [`open`].
-pub fn open_with_cache(
+pub fn open_with(
     backend: BackendKind,
-    bytes: usize,
+    resources: Resources,
 ) -> Result<Box<dyn Backend>, BackendError> {
+    let Resources { cache_bytes, threads } = resources;
     match backend {
         BackendKind::Reference => Ok(Box::new(ReferenceBackend)),
-        BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(bytes))),
-        BackendKind::Onnx(provider) => Ok(onnx::open(provider)?.0),
+        BackendKind::Cpu => Ok(Box::new(CpuBackend::new().with_cache(cache_bytes))),
+        BackendKind::Onnx(provider) => Ok(onnx::open(provider, threads)?.0),
         BackendKind::Wgpu => Ok(wgpu::open()?.0),
-        BackendKind::Torch(device) => Ok(torch::open(device)?.0),
+        BackendKind::Torch(device) => Ok(torch::open(device, threads)?.0),
     }
 }
 
@@ -77,9 +93,10 @@ pub fn open_file(
     backend: BackendKind,
     file: &Path,
     shape: &BatchShape,
+    resources: Resources,
 ) -> Result<Box<dyn Executable>, BackendError> {
     match backend {
-        BackendKind::Onnx(provider) => onnx::open_file(provider, file, shape),
+        BackendKind::Onnx(provider) => onnx::open_file(provider, resources.threads, file, shape),
         _ => Err(BackendError::Unsupported { backend, what: "an ONNX file" }),
     }
 }

@@ -32,7 +32,7 @@ class Mprec:
         flags = ["--resident-tables"] if self.resident else []
         report = self.call("bench", "--bundle", self.bundle, "--path", f"{variant}@{self.backend}", "--batch", samples,
                            "--threads", threads, "--seconds", seconds, *flags)
-        keys = ("p50_us", "min_us", "runs", "samples_per_second", "peak_gflops", "fraction_of_peak")
+        keys = ("p50_us", "p99_us", "min_us", "runs", "samples_per_second", "peak_gflops", "fraction_of_peak")
         return {key: report[key] for key in keys}
 
 

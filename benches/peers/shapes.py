@@ -40,18 +40,20 @@ def scaled_down(cardinalities, factor):
 
 
 def shape(name, scale_down=1.0):
-    """`table`, `dhe`, `dhe-small` and `hybrid` of Criteo Kaggle, `terabyte` for the larger table model."""
-    terabyte = name == "terabyte"
+    """`table`, `dhe`, `dhe-small` and `hybrid` of Criteo Kaggle; `terabyte` for the table model of the larger shape, and
+    `terabyte-dhe` and so on for its others."""
+    terabyte = name.startswith("terabyte")
+    kind = name.removeprefix("terabyte").removeprefix("-") or "table"
     dim = 64 if terabyte else 16
     bottom = (DENSE, 512, 256, 64) if terabyte else (DENSE, 512, 256, 64, dim)
-    hidden = {"dhe": (512, 256), "dhe-small": (128,), "hybrid": (512, 256)}.get(name)
+    hidden = {"dhe": (512, 256), "dhe-small": (128,), "hybrid": (512, 256)}.get(kind)
     made = Shape(
         name=name,
         cardinalities=scaled_down(TERABYTE if terabyte else KAGGLE, scale_down),
         dim=dim,
         bottom=bottom,
         top=(),
-        table=name in ("table", "hybrid", "terabyte"),
+        table=kind in ("table", "hybrid"),
         decoder=(HASHES, *hidden, dim) if hidden else (),
     )
     pairs = made.vectors * (made.vectors - 1) // 2

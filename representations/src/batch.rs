@@ -268,6 +268,11 @@ impl Batch {
         self.offsets.is_none()
     }
 
+    /// Whether an id counts other than once: weights that are all 1 are none.
+    pub fn is_weighted(&self) -> bool {
+        self.weights.as_ref().is_some_and(|weights| weights.iter().any(|&weight| weight != 1.0))
+    }
+
     /// The bags of `feature`.
     ///
     /// # Panics

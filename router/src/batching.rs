@@ -4,6 +4,8 @@
 //!
 //! - A batch is a prefix of a path's queue in order of deadline. It holds at most `max_batch`
 //!   samples, except that a single larger query runs whole.
+//! - Parts of one query never share a batch, since they were split to run side by side, and they do not
+//!   linger.
 //! - It grows only while its most urgent member still finishes in time. A head that is late
 //!   whatever happens no longer counts: letting it shrink every batch would make all others late.
 //! - An idle lane takes what there is (`linger` zero, the default), so that no lane idles while
@@ -70,8 +72,17 @@ pub fn plan<'q>(
     }
     let (mut queries, mut samples) = (1, head.samples);
     let mut closed = samples >= rule.max_batch;
+    let mut split = head.split;
+    let mut lingers = split.is_none();
     if !closed {
         for next in queue {
+            if next.split.is_some() {
+                if next.split == split {
+                    closed = true;
+                    break;
+                }
+                (split, lingers) = (next.split, false);
+            }
             let together = samples.saturating_add(next.samples);
             if together > rule.max_batch || !in_time(together, finish_by) {
                 closed = true;
@@ -84,7 +95,7 @@ pub fn plan<'q>(
             }
         }
     }
-    if closed || rule.linger.is_zero() {
+    if closed || !lingers || rule.linger.is_zero() {
         return Plan::Run { queries, samples };
     }
     let latest_start = head.deadline - Duration::from_nanos(service_ns(samples) as u64);
@@ -119,7 +130,8 @@ mod tests {
 
     fn queued(samples: u32, deadline: u64) -> Queued {
         let deadline = Time::from_nanos(deadline);
-        Queued { id: QueryId(0), samples, arrival: Time::ZERO, deadline, promised: deadline }
+        let (id, arrival) = (QueryId(0), Time::ZERO);
+        Queued { id, split: None, offset: 0, samples, arrival, deadline, promised: deadline }
     }
 
     fn ten_each(samples: u32) -> f64 {
@@ -167,6 +179,19 @@ mod tests {
         assert_eq!(at(&[queued(20, 450)], 0), Plan::Wait { until: Time::from_nanos(250) });
         let full = [queued(60, 5_000), queued(60, 5_000)];
         assert_eq!(at(&full, 0), Plan::Run { queries: 1, samples: 60 });
+    }
+
+    #[test]
+    fn parts_of_one_query_run_in_batches_of_their_own_and_do_not_linger() {
+        let part = |split, samples| Queued {
+            split: Some(crate::SplitId(split)),
+            ..queued(samples, 5_000)
+        };
+        assert_eq!(run(&[part(1, 20), part(1, 20), queued(1, 5_000)], u64::MAX), (1, 20));
+        assert_eq!(run(&[queued(1, 4_000), part(1, 20), part(2, 20)], u64::MAX), (3, 41));
+        let rule = BatchRule { linger: Duration::from_nanos(300), ..RULE };
+        let plan = plan(&[part(1, 20)], rule, Time::MAX, ten_each, Time::ZERO);
+        assert_eq!(plan, Plan::Run { queries: 1, samples: 20 });
     }
 
     #[test]

@@ -30,11 +30,13 @@ impl Decision {
 pub struct Admission {
     /// The path that answers.
     pub path: PathId,
+    /// How many parts it runs in, on as many lanes of the path's device: 1 is whole.
+    pub parts: u32,
     /// When it is expected to be done.
     pub predicted_finish: Time,
     /// When it is done with the confidence that the configuration asks for.
     pub upper_finish: Time,
-    /// Whether a more accurate path was up and was not taken.
+    /// Whether a more accurate path that can run it was up and was not taken.
     pub downgraded: bool,
     /// Why this path.
     pub reason: Reason,
@@ -107,14 +109,21 @@ pub enum RefuseReason {
     NoPathMeetsFloor,
     /// As many queries wait as the configuration allows.
     QueueFull,
-    /// Every path is down.
+    /// Every path that can run it is down.
     NoPathUp,
+    /// No path can run it, up or not.
+    NoPathTakesIt,
 }
 
 impl RefuseReason {
     /// Every reason. Logs store places in this list: append, never reorder.
-    pub const ALL: [Self; 4] =
-        [Self::NoPathInTime, Self::NoPathMeetsFloor, Self::QueueFull, Self::NoPathUp];
+    pub const ALL: [Self; 5] = [
+        Self::NoPathInTime,
+        Self::NoPathMeetsFloor,
+        Self::QueueFull,
+        Self::NoPathUp,
+        Self::NoPathTakesIt,
+    ];
 
     /// Its place in [`RefuseReason::ALL`].
     pub const fn code(self) -> u8 {
@@ -123,6 +132,7 @@ impl RefuseReason {
             Self::NoPathMeetsFloor => 1,
             Self::QueueFull => 2,
             Self::NoPathUp => 3,
+            Self::NoPathTakesIt => 4,
         }
     }
 }
@@ -134,6 +144,7 @@ impl fmt::Display for RefuseReason {
             Self::NoPathMeetsFloor => "no path that is up has the accuracy demanded",
             Self::QueueFull => "the queue is full",
             Self::NoPathUp => "no path is up",
+            Self::NoPathTakesIt => "no path can run it",
         })
     }
 }

@@ -17,11 +17,15 @@
 //! |---|---|---|
 //! | a query arrives | [`Router::submit`] | admitted: keep its inputs by [`QueryId`], wake a worker of the path's device; refused: answer so |
 //! | a worker has nothing to do | [`Router::next_batch`] | [`Next::Run`]: run it; [`Next::Wait`]: ask again then; [`Next::Idle`]: sleep until woken. Answer `batch.expired` in any case |
-//! | its batch is done | [`Router::completed`] | answer its queries, ask for the next |
-//! | its batch failed | [`RouterState::failed`] | submit its queries again or answer them as failed |
+//! | its batch is done | [`Router::completed`] | answer `batch.ended`, ask for the next |
+//! | its batch failed | [`RouterState::failed`] | submit `batch.ended` again or answer them as failed |
 //! | a client went away | [`RouterState::cancel`] | – |
 //! | a device fails or recovers | [`RouterState::set_health`] | submit again what it hands back |
 //! | a timer fires, say every millisecond | [`RouterState::take_expired`] | answer what it hands back |
+//!
+//! A large query may be admitted in parts, which wait and run as separate entries ([`Queued::offset`]) of one
+//! path. The router counts them: `ended`, `expired` and what [`RouterState::set_health`] hands back name
+//! each query once, with all its samples, however many parts it had.
 //!
 //! ```
 //! use std::time::Duration;
@@ -52,13 +56,19 @@
 //! let Decision::Admit(admission) = router.submit(&query, now) else { panic!("refused") };
 //! assert_eq!(admission.path, PathId(1), "the machine is idle: the accurate path");
 //!
-//! // A worker of its device asks for work, runs it, and reports.
+//! // The workers of its device ask for work, run it, and report. Both are idle and the query is
+//! // large, so that each runs half of it.
 //! let device = router.state().profiles().device_of(admission.path);
-//! let mut batch = Batch::default();
-//! assert_eq!(router.next_batch(device, now, &mut batch), Next::Run);
-//! assert_eq!(batch.queries[0].id, QueryId(7));
-//! let took = Duration::from_micros(4_100);
-//! router.completed(&batch, took, now + took);
+//! let mut batches = [Batch::default(), Batch::default()];
+//! for batch in &mut batches {
+//!     assert_eq!(router.next_batch(device, now, batch), Next::Run);
+//!     assert_eq!((batch.queries[0].id, batch.queries[0].samples), (QueryId(7), 50));
+//! }
+//! let took = Duration::from_micros(2_100);
+//! router.completed(&mut batches[0], took, now + took);
+//! assert!(batches[0].ended.is_empty(), "the other half still runs");
+//! router.completed(&mut batches[1], took, now + took);
+//! assert_eq!((batches[1].ended[0].id, batches[1].ended[0].samples), (QueryId(7), 100));
 //! # Ok(())
 //! # }
 //! ```
@@ -68,6 +78,7 @@ pub mod batching;
 mod correction;
 mod decision;
 mod latency;
+mod parts;
 mod path;
 pub mod policy;
 mod predict;
@@ -75,6 +86,7 @@ mod query;
 mod queue;
 mod router;
 pub mod sim;
+mod split;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -85,15 +97,17 @@ pub use self::{
     correction::Correction,
     decision::{Admission, Decision, Reason, Refusal, RefuseReason},
     latency::{CurveError, MAX_POINTS, Quantile, ServiceCurve, ServicePoint},
+    parts::SplitId,
     path::{
         DeviceId, DeviceProfile, Health, MAX_LANES, MAX_NAME, MAX_PATHS, PathId, PathProfile,
-        ProfileError, Profiles, QualitySource,
+        PathSet, ProfileError, Profiles, QualitySource,
     },
     policy::{Policy, PolicyError, PolicyName},
     predict::Prediction,
     query::{MAX_SAMPLES, Priority, Query, QueryError, QueryId},
     queue::{PathQueue, Queued},
     router::{Router, RouterError},
+    split::MOST_PARTS,
     state::{Batch, ConfigError, Next, PathState, Promises, RouterConfig, RouterState},
     time::Time,
 };

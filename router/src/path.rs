@@ -18,6 +18,44 @@ pub const MAX_NAME: usize = 128;
 #[serde(transparent)]
 pub struct PathId(pub u16);
 
+/// Some of the paths of one router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathSet(u64);
+
+impl PathSet {
+    /// Every path.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Whether a path is among them.
+    pub fn contains(self, path: PathId) -> bool {
+        usize::from(path.0) < MAX_PATHS && (self.0 >> path.0) & 1 == 1
+    }
+
+    /// The set whose [`PathSet::bits`] these are.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// One bit per path, that of path 0 the lowest.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromIterator<PathId> for PathSet {
+    /// # Panics
+    ///
+    /// If a path is not one of [`MAX_PATHS`].
+    fn from_iter<T: IntoIterator<Item = PathId>>(paths: T) -> Self {
+        let with = |set: u64, path: PathId| {
+            assert!(usize::from(path.0) < MAX_PATHS, "path {} of {MAX_PATHS}", path.0);
+            set | (1 << path.0)
+        };
+        Self(paths.into_iter().fold(0, with))
+    }
+}
+
 /// A device, by the order in which [`Profiles`] first names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -56,6 +56,8 @@ pub struct Prediction {
     pub(crate) allowance_ns: f64,
     /// How long queries that it overtakes can be held up.
     pub(crate) slack_behind_ns: f64,
+    /// How many parts the query runs in.
+    pub(crate) parts: u32,
 }
 
 impl Prediction {
@@ -114,6 +116,7 @@ mod tests {
             cost_ns: 400.0,
             allowance_ns: 100.0,
             slack_behind_ns: f64::INFINITY,
+            parts: 1,
         };
         assert!((prediction.chance(1_000.0) - 0.5).abs() < 1e-12);
         assert!((prediction.chance(1_100.0) - 0.99).abs() < 1e-12);

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Time;
+use crate::{PathSet, Time};
 
 /// The most samples one query may hold. Far above real traffic; it keeps sums inside `u32`.
 pub const MAX_SAMPLES: u32 = 1 << 20;
@@ -71,6 +71,7 @@ pub struct Query {
     deadline: Time,
     min_quality: f64,
     priority: Priority,
+    paths: PathSet,
 }
 
 impl Query {
@@ -96,6 +97,7 @@ impl Query {
                 deadline: arrival + sla,
                 min_quality: 0.0,
                 priority: Priority::default(),
+                paths: PathSet::ALL,
             }),
             _ => Err(QueryError::TooManySamples { samples: samples as u64 }),
         }
@@ -118,6 +120,13 @@ impl Query {
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Says which paths can run it, where not all can.
+    #[must_use]
+    pub fn with_paths(mut self, paths: PathSet) -> Self {
+        self.paths = paths;
         self
     }
 
@@ -154,6 +163,11 @@ impl Query {
     /// Its priority class.
     pub fn priority(&self) -> Priority {
         self.priority
+    }
+
+    /// The paths that can run it.
+    pub fn paths(&self) -> PathSet {
+        self.paths
     }
 }
 

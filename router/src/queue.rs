@@ -2,13 +2,17 @@
 
 use std::collections::VecDeque;
 
-use crate::{Query, QueryId, Time};
+use crate::{Query, QueryId, SplitId, Time};
 
-/// A query that was admitted to a path and has not started.
+/// A query, or one part of it, that was admitted to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queued {
     /// The caller's name for it.
     pub id: QueryId,
+    /// Set if the query was split; it tells the parts of one admission from those of another.
+    pub split: Option<SplitId>,
+    /// The first of the query's samples that it scores; 0 for a whole query.
+    pub offset: u32,
     /// How many samples it scores.
     pub samples: u32,
     /// When it arrived.
@@ -22,7 +26,8 @@ pub struct Queued {
 impl Queued {
     pub(crate) fn new(query: &Query, promised: Time) -> Self {
         let (samples, arrival) = (query.samples(), query.arrival());
-        Self { id: query.id(), samples, arrival, deadline: query.deadline(), promised }
+        let (id, deadline) = (query.id(), query.deadline());
+        Self { id, split: None, offset: 0, samples, arrival, deadline, promised }
     }
 }
 
@@ -94,7 +99,7 @@ impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<S, U> {
 }
 
 impl PathQueue {
-    /// Queries waiting.
+    /// Queries waiting; each part of a split one counts.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -170,12 +175,15 @@ impl PathQueue {
         }
     }
 
-    /// Removes one query. The caller replans afterwards.
-    pub(crate) fn remove(&mut self, id: QueryId) -> Option<Queued> {
-        let at = self.entries.iter().position(|entry| entry.id == id)?;
-        let entry = self.entries.remove(at)?;
-        self.samples -= u64::from(entry.samples);
-        Some(entry)
+    /// Removes one query, with all its parts that wait, into `removed`. The caller replans afterwards.
+    pub(crate) fn remove(&mut self, id: QueryId, removed: &mut Vec<Queued>) {
+        let Some(first) = self.entries.iter().position(|entry| entry.id == id) else { return };
+        // Parts have one deadline and came together, so they lie side by side.
+        let parts = self.entries.iter().skip(first).take_while(|entry| entry.id == id).count();
+        for entry in self.entries.drain(first..first + parts) {
+            self.samples -= u64::from(entry.samples);
+            removed.push(entry);
+        }
     }
 
     /// How many queries have a deadline at or before `now`.
@@ -197,7 +205,11 @@ impl PathQueue {
         let mut is_late = None;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
-            let join = planner.joins_knowing(&self.tail, entry.samples, start_ns, &mut is_late);
+            // Parts of one query run side by side; see `batching`.
+            let beside =
+                at > 0 && entry.split.is_some() && self.entries[at - 1].split == entry.split;
+            let join =
+                !beside && planner.joins_knowing(&self.tail, entry.samples, start_ns, &mut is_late);
             if !join {
                 is_late = None;
                 if self.tail.samples > 0 {
@@ -258,6 +270,8 @@ mod tests {
     fn entry(id: u64, samples: u32, deadline: u64) -> Queued {
         Queued {
             id: QueryId(id),
+            split: None,
+            offset: 0,
             samples,
             arrival: Time::ZERO,
             deadline: Time::from_nanos(deadline),
@@ -299,8 +313,10 @@ mod tests {
         assert_eq!(queue.expired(Time::from_nanos(40)), 2);
         assert_eq!(queue.expired(Time::from_nanos(29)), 0);
         assert_eq!(queue.behind(Time::from_nanos(40)), (2, 10.0));
-        assert_eq!(queue.remove(QueryId(4)).unwrap().samples, 1);
-        assert!(queue.remove(QueryId(4)).is_none());
+        let mut removed = Vec::new();
+        queue.remove(QueryId(4), &mut removed);
+        queue.remove(QueryId(4), &mut removed);
+        assert_eq!((removed.len(), removed[0].samples, queue.len()), (1, 1, 3));
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Router {
     }
 
     /// See [`RouterState::completed`].
-    pub fn completed(&mut self, batch: &Batch, observed: Duration, now: Time) {
+    pub fn completed(&mut self, batch: &mut Batch, observed: Duration, now: Time) {
         self.state.completed(batch, observed, now);
     }
 

@@ -10,8 +10,10 @@ use crate::{
     batching::{self, BatchRule, Head, Plan},
     correction::Correction,
     latency::ServiceCurve,
+    parts::{self, Parts},
     predict::{Ahead, DeviceView, FEW_BATCHES, Prediction, allowance},
     queue::{Planner, Queued},
+    split::{self, MOST_PARTS},
     time::nanos,
 };
 
@@ -23,7 +25,8 @@ const BATCHING_GAIN: f64 = 0.05;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouterConfig {
-    /// The most queries waiting, over all paths; further ones are refused whatever the policy.
+    /// The most queries waiting, over all paths; further ones are refused whatever the policy. Each part
+    /// of a split query counts.
     pub max_queued: usize,
     /// The share of admitted queries that shall be done by their predicted upper finish.
     pub coverage: f64,
@@ -32,11 +35,14 @@ pub struct RouterConfig {
     /// Time between the end of a batch and the answer in the caller's hands, and between a
     /// submission and its start on an idle lane, microseconds; added to every prediction.
     pub overhead_us: u64,
+    /// The most parts that one query is split into, each on a lane of its own. Left out, as many as
+    /// its device has lanes, and at most [`MOST_PARTS`]; 1 keeps every query whole. Only `multi-path` splits.
+    pub max_parts: Option<u32>,
 }
 
 impl Default for RouterConfig {
     fn default() -> Self {
-        Self { max_queued: 4_096, coverage: 0.99, linger_us: 0, overhead_us: 0 }
+        Self { max_queued: 4_096, coverage: 0.99, linger_us: 0, overhead_us: 0, max_parts: None }
     }
 }
 
@@ -55,6 +61,12 @@ pub enum ConfigError {
     MaxQueued {
         /// What was given.
         value: usize,
+    },
+    /// No parts, or more than a split can have.
+    #[error("`max_parts` is {value}; it lies in 1..={MOST_PARTS}, and 1 keeps queries whole")]
+    MaxParts {
+        /// What was given.
+        value: u32,
     },
     /// A wait beyond a minute.
     #[error("`{key}` is {value} µs; a minute is the limit")]
@@ -77,6 +89,7 @@ pub struct PathState {
     pub queue: PathQueue,
     device: DeviceId,
     max_batch: u32,
+    splits_from: u32,
 }
 
 /// A batch for one worker. Reused from batch to batch, so that none is allocated.
@@ -88,10 +101,15 @@ pub struct Batch {
     pub device: DeviceId,
     /// The lane that it occupies until it is reported completed or failed.
     pub lane: LaneId,
-    /// Samples in all queries together.
+    /// Samples in all queries together. If fewer than were handed out are run (clients went away), set it
+    /// to those before reporting the batch: such a run teaches nothing.
     pub samples: u32,
-    /// The queries to run, most urgent first.
+    /// The queries and parts of queries to run, most urgent first.
     pub queries: Vec<Queued>,
+    /// Filled in when the batch is reported: the queries that are over with it. Those that
+    /// [completed](RouterState::completed) are answered, parts of theirs that ran elsewhere
+    /// included; those that [failed](RouterState::failed) are lost as a whole.
+    pub ended: Vec<Queued>,
     /// Queries whose deadline passed while they waited. They are out of the queue and must be
     /// answered as such, also when there is nothing to run.
     pub expired: Vec<Queued>,
@@ -105,6 +123,7 @@ impl Default for Batch {
             lane: LaneId(0),
             samples: 0,
             queries: Vec::new(),
+            ended: Vec::new(),
             expired: Vec::new(),
         }
     }
@@ -133,6 +152,9 @@ pub struct RouterState {
     paths: Vec<PathState>,
     devices: Vec<Device>,
     queued: usize,
+    parts: Parts,
+    /// Entries on their way out of a queue; empty between calls.
+    removed: Vec<Queued>,
     promises: Promises,
 }
 
@@ -169,6 +191,9 @@ impl RouterState {
         if !(1..=1_000_000).contains(&config.max_queued) {
             return Err(ConfigError::MaxQueued { value: config.max_queued });
         }
+        if let Some(value) = config.max_parts.filter(|parts| !(1..=MOST_PARTS).contains(parts)) {
+            return Err(ConfigError::MaxParts { value });
+        }
         for (key, value) in [("linger_us", config.linger_us), ("overhead_us", config.overhead_us)] {
             if value > 60_000_000 {
                 return Err(ConfigError::Span { key, value });
@@ -185,6 +210,7 @@ impl RouterState {
                 max_batch: profile
                     .max_batch
                     .unwrap_or_else(|| curve.efficient_batch(BATCHING_GAIN)),
+                splits_from: split::splits_from(curve),
             }
         };
         let paths = profiles.ids().map(path).collect();
@@ -196,7 +222,16 @@ impl RouterState {
             latest_deadline: Time::ZERO,
         };
         let devices = profiles.devices().iter().map(device).collect();
-        Ok(Self { profiles, config, paths, devices, queued: 0, promises: Promises::default() })
+        Ok(Self {
+            profiles,
+            config,
+            paths,
+            devices,
+            queued: 0,
+            parts: Parts::default(),
+            removed: Vec::new(),
+            promises: Promises::default(),
+        })
     }
 
     /// The profiles it was made from.
@@ -209,7 +244,7 @@ impl RouterState {
         &self.config
     }
 
-    /// Queries waiting, over all paths.
+    /// Queries waiting, over all paths; each part of a split one counts.
     pub fn queued(&self) -> usize {
         self.queued
     }
@@ -246,9 +281,15 @@ impl RouterState {
         self.path(path).max_batch
     }
 
-    /// Whether a path is up and as accurate as the query demands.
+    /// The smallest query that is split on a path for speed alone.
+    pub(crate) fn splits_from(&self, path: PathId) -> u32 {
+        self.path(path).splits_from
+    }
+
+    /// Whether a path is up, can run the query and is as accurate as it demands.
     pub fn usable(&self, path: PathId, query: &Query) -> bool {
         self.path(path).health == Health::Up
+            && query.paths().contains(path)
             && self.profiles.path(path).accuracy >= query.min_quality()
     }
 
@@ -344,6 +385,7 @@ impl RouterState {
             cost_ns: (service_ns - already_ns).max(0.0),
             allowance_ns: allowance(service_ns, wait_ns, batch_ns, margin),
             slack_behind_ns: view.slack_behind_ns,
+            parts: 1,
         }
     }
 
@@ -363,7 +405,8 @@ impl RouterState {
         planner.joins(tail, samples, wait_ns).then_some(wait_ns)
     }
 
-    /// Puts an admitted query into its path's queue. Returns the device whose workers to wake.
+    /// Puts an admitted query into its path's queue, whole or in the parts that `admission` says. Returns
+    /// the device whose workers to wake.
     ///
     /// # Panics
     ///
@@ -374,7 +417,9 @@ impl RouterState {
         let device_id = self.paths[at].device;
         let deadline = query.deadline();
         let device = &self.devices[usize::from(device_id.0)];
-        let join = deadline >= device.latest_deadline
+        let parts = admission.parts.clamp(1, query.samples());
+        let join = parts == 1
+            && deadline >= device.latest_deadline
             && self.joined(&self.ahead(device), id, query.samples(), now).is_some();
         let start_ns = device.lanes.start_after(0.0, now);
         let lanes = &device.lanes;
@@ -382,14 +427,18 @@ impl RouterState {
         let (before_ns, before) = (queue.work_ns(), queue.batches());
         let curve = &self.profiles.path(id).service;
         let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
-        queue.push(
-            Queued::new(query, admission.upper_finish),
-            join,
-            &planner(curve, correction, *max_batch, now, start_ns, lanes),
-        );
+        let planner = planner(curve, correction, *max_batch, now, start_ns, lanes);
+        let whole = Queued::new(query, admission.upper_finish);
+        if parts == 1 {
+            queue.push(whole, join, &planner);
+        } else {
+            let split = self.parts.begin(parts, query.samples());
+            parts::cut(whole, parts, split).for_each(|part| queue.push(part, false, &planner));
+        }
+        drop(planner);
         let (added_ns, added) =
             (queue.work_ns() - before_ns, queue.batches() as isize - before as isize);
-        self.queued += 1;
+        self.queued += parts as usize;
 
         let device = &mut self.devices[usize::from(device_id.0)];
         device.queued_ns += added_ns;
@@ -415,6 +464,7 @@ impl RouterState {
     /// If `device` is not from these profiles.
     pub fn next_batch(&mut self, device: DeviceId, now: Time, batch: &mut Batch) -> Next {
         batch.queries.clear();
+        batch.ended.clear();
         batch.expired.clear();
         batch.samples = 0;
         batch.device = device;
@@ -444,7 +494,8 @@ impl RouterState {
         Next::Run
     }
 
-    /// Removes the queries of a device whose deadline has passed, appending them to `expired`.
+    /// Removes the queries of a device whose deadline has passed, appending them to `expired`. A query of
+    /// which a part waits is over, whatever its other parts do.
     ///
     /// [`next_batch`](Self::next_batch) does so itself; call this on a timer to answer expired
     /// queries while every lane is busy.
@@ -458,25 +509,32 @@ impl RouterState {
             let queue = &mut self.paths[usize::from(path.0)].queue;
             let count = queue.expired(now);
             if count > 0 {
+                let from = expired.len();
                 queue.take(count, expired);
                 self.queued -= count;
-                self.promises.broken += count as u64;
+                self.parts.lose(expired, from);
+                self.promises.broken += (expired.len() - from) as u64;
                 self.replan(path, now);
             }
         }
     }
 
-    /// A batch is done: frees its lane and learns from the time that it took.
+    /// A batch is done: frees its lane and learns from the time that it took. Fills `batch.ended` with the
+    /// queries to answer.
     ///
     /// `observed` is the service time alone, from the moment the worker began until scores were
     /// in memory. A batch is reported once; a second report is ignored.
-    pub fn completed(&mut self, batch: &Batch, observed: Duration, now: Time) {
+    pub fn completed(&mut self, batch: &mut Batch, observed: Duration, now: Time) {
+        batch.ended.clear();
         let device = &mut self.devices[usize::from(batch.device.0)];
         let Some(running) = device.lanes.finish(batch.lane, Some(observed)) else { return };
-        let profiled_ns = self.profiles.path(running.path).service.mean_ns(running.samples);
-        let path = &mut self.paths[usize::from(running.path.0)];
-        path.correction.observe(running.samples, profiled_ns, nanos(observed) as f64, now);
-        for query in &batch.queries {
+        if batch.samples == running.samples {
+            let profiled_ns = self.profiles.path(running.path).service.mean_ns(running.samples);
+            let path = &mut self.paths[usize::from(running.path.0)];
+            path.correction.observe(running.samples, profiled_ns, nanos(observed) as f64, now);
+        }
+        batch.ended.extend(batch.queries.iter().filter_map(|entry| self.parts.answered(entry)));
+        for query in &batch.ended {
             if now <= query.promised {
                 self.promises.kept += 1;
             } else {
@@ -490,27 +548,51 @@ impl RouterState {
         self.replan(running.path, now);
     }
 
-    /// A batch was not answered (the backend failed): frees its lane and learns nothing.
+    /// A batch was not answered (the backend failed): frees its lane and learns nothing. Fills
+    /// `batch.ended` with its queries, whose other parts leave the queue with them.
     ///
-    /// The caller submits its queries again, or answers them as failed.
-    pub fn failed(&mut self, batch: &Batch) {
-        self.devices[usize::from(batch.device.0)].lanes.finish(batch.lane, None);
+    /// The caller submits these again, or answers them as failed. A batch is reported once; a second
+    /// report is ignored.
+    pub fn failed(&mut self, batch: &mut Batch, now: Time) {
+        batch.ended.clear();
+        let device = &mut self.devices[usize::from(batch.device.0)];
+        let Some(running) = device.lanes.finish(batch.lane, None) else { return };
+        batch.ended.extend(batch.queries.iter().filter_map(|entry| self.parts.lost(entry)));
+        for at in 0..batch.ended.len() {
+            if batch.ended[at].split.is_some() {
+                self.drop_waiting(running.path, batch.ended[at].id, now);
+            }
+        }
     }
 
-    /// Forgets a query that was admitted to `path` and has not started; the client went away.
-    ///
-    /// Returns whether it was still waiting. If not, its batch is running and ends as usual.
-    pub fn cancel(&mut self, path: PathId, query: QueryId, now: Time) -> bool {
-        let removed = self.paths[usize::from(path.0)].queue.remove(query).is_some();
-        if removed {
-            self.queued -= 1;
+    /// Takes a query, or what waits of it, out of a queue. Returns whether it ended with that.
+    fn drop_waiting(&mut self, path: PathId, query: QueryId, now: Time) -> bool {
+        let mut removed = std::mem::take(&mut self.removed);
+        self.paths[usize::from(path.0)].queue.remove(query, &mut removed);
+        let count = removed.len();
+        self.parts.lose(&mut removed, 0);
+        let ends = !removed.is_empty();
+        removed.clear();
+        self.removed = removed;
+        if count > 0 {
+            self.queued -= count;
             self.replan(path, now);
         }
-        removed
+        ends
+    }
+
+    /// Forgets a query that was admitted to `path`, of which all or a part has not started; the client
+    /// went away.
+    ///
+    /// Returns whether it ended with this: parts of it that run then end in silence. If not, all of
+    /// it is running and ends as usual.
+    pub fn cancel(&mut self, path: PathId, query: QueryId, now: Time) -> bool {
+        self.drop_waiting(path, query, now)
     }
 
     /// Marks a path up or down. What waits for a path that goes down is taken out of its queue
     /// and appended to `orphans`; the caller submits those queries again while their deadline allows.
+    /// Of a split query, parts that run then end in silence.
     pub fn set_health(
         &mut self,
         path: PathId,
@@ -521,9 +603,10 @@ impl RouterState {
         let state = &mut self.paths[usize::from(path.0)];
         state.health = health;
         if health == Health::Down {
-            let count = state.queue.len();
+            let (count, from) = (state.queue.len(), orphans.len());
             state.queue.take(count, orphans);
             self.queued -= count;
+            self.parts.lose(orphans, from);
             self.replan(path, now);
         }
     }

@@ -6,8 +6,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use mprec_router::{
-    Decision, DeviceId, PathProfile, PolicyName, Priority, Profiles, QualitySource, Router,
-    RouterConfig, ServiceCurve, Time,
+    Decision, DeviceId, PathId, PathProfile, PathSet, PolicyName, Priority, Profiles,
+    QualitySource, Router, RouterConfig, ServiceCurve, Time,
     policy::MultiPath,
     sim::{
         Arrivals, Event, Report, Service, SimConfig, Sizes, Slowdown, Trace, TraceQuery, Until,
@@ -56,6 +56,9 @@ enum End {
     Expired,
 }
 
+/// Of every split query: its path, its parts, and the samples that have been started, in order.
+type Splits = HashMap<u64, (PathId, u32, Vec<(u32, u32)>)>;
+
 /// Runs a policy and checks everything that must hold at every moment.
 fn check_invariants(
     profiles: &Profiles,
@@ -65,6 +68,7 @@ fn check_invariants(
 ) -> Report {
     let mut ends: HashMap<u64, End> = HashMap::new();
     let mut busy: HashMap<(DeviceId, u16), bool> = HashMap::new();
+    let mut split = Splits::new();
     let mut last = Time::ZERO;
     let mut end = |id: u64, how: End| {
         assert_eq!(ends.insert(id, how), None, "query {id} ended twice");
@@ -79,7 +83,19 @@ fn check_invariants(
                 Decision::Admit(admission) => {
                     let accuracy = profiles.path(admission.path).accuracy;
                     assert!(accuracy >= query.min_quality(), "a floor was broken");
+                    assert!(query.paths().contains(admission.path), "a path that cannot run it");
                     assert!(admission.upper_finish >= admission.predicted_finish);
+                    assert!(admission.parts >= 1 && admission.parts <= query.samples());
+                    if admission.parts > 1 {
+                        let device = profiles.device_of(admission.path);
+                        let lanes = profiles.devices()[usize::from(device.0)].lanes;
+                        assert!(
+                            admission.parts <= lanes.min(config.router.max_parts.unwrap_or(16))
+                        );
+                        assert_eq!(*policy, PolicyName::MultiPath, "a baseline split a query");
+                        let parts = (admission.path, admission.parts, Vec::new());
+                        split.insert(query.id().0, parts);
+                    }
                 }
             }
         }
@@ -99,8 +115,19 @@ fn check_invariants(
                 batch.queries.len() == 1 || samples <= limit,
                 "{samples} samples above {limit}"
             );
+            let mut together = HashMap::new();
             for query in &batch.queries {
                 assert!(query.deadline > now, "expired work was run");
+                let before = together.insert(query.id, ());
+                assert_eq!(before, None, "two parts of a query in one batch");
+                let whole = &trace.queries()[query.id.0 as usize];
+                match split.get_mut(&query.id.0) {
+                    None => assert_eq!((query.offset, query.samples), (0, whole.samples)),
+                    Some((path, _, started)) => {
+                        assert_eq!(*path, batch.path, "parts on two paths");
+                        started.push((query.offset, query.samples));
+                    }
+                }
             }
             let deadlines = batch.queries.windows(2);
             assert!(deadlines.into_iter().all(|pair| pair[0].deadline <= pair[1].deadline));
@@ -109,8 +136,18 @@ fn check_invariants(
             assert!(now >= last);
             last = now;
             assert_eq!(busy.insert((batch.device, batch.lane.0), false), Some(true));
-            for query in &batch.queries {
+            for query in &batch.ended {
                 end(query.id.0, End::Answered);
+                assert_eq!(query.samples, trace.queries()[query.id.0 as usize].samples);
+                // The parts of an answered query cover its samples exactly.
+                if let Some((_, parts, started)) = split.remove(&query.id.0) {
+                    assert_eq!(started.len(), parts as usize);
+                    let covered = started.iter().fold(0, |at, &(offset, samples)| {
+                        assert_eq!(offset, at);
+                        at + samples
+                    });
+                    assert_eq!(covered, query.samples);
+                }
             }
         }
         Event::Expired { now, queries } => {
@@ -162,10 +199,13 @@ fn any_profiles() -> impl Strategy<Value = Profiles> {
 }
 
 fn any_trace() -> impl Strategy<Value = Trace> {
-    let query = (0u64..2_000, 1u32..400, 100u64..20_000, prop::bool::weighted(0.1), 0usize..3);
+    // Most queries can run on every path, some on one alone.
+    let paths = prop_oneof![8 => Just(u64::MAX), 1 => Just(1), 1 => Just(2)];
+    let picky = prop::bool::weighted(0.1);
+    let query = (0u64..2_000, 1u32..400, 100u64..20_000, picky, 0usize..3, paths);
     prop::collection::vec(query, 1..400).prop_map(|queries| {
         let mut now = Time::ZERO;
-        let make = |(gap, samples, sla, picky, class): (u64, u32, u64, bool, usize)| {
+        let make = |(gap, samples, sla, picky, class, paths): (u64, u32, u64, bool, usize, u64)| {
             now = now + Duration::from_micros(gap);
             TraceQuery {
                 arrival: now,
@@ -173,6 +213,7 @@ fn any_trace() -> impl Strategy<Value = Trace> {
                 sla: Duration::from_micros(sla),
                 min_quality: if picky { 0.8 } else { 0.0 },
                 priority: [Priority::Low, Priority::Normal, Priority::High][class],
+                paths: PathSet::from_bits(paths),
             }
         };
         Trace::new(queries.into_iter().map(make).collect()).unwrap()
@@ -188,9 +229,10 @@ proptest! {
         trace in any_trace(),
         service in prop::sample::select(vec![Service::Quantiles, Service::Median, Service::Exponential]),
         max_queued in prop::sample::select(vec![5usize, 4_096]),
+        max_parts in prop::sample::select(vec![None, Some(1), Some(2)]),
         seed in 0u64..1_000,
     ) {
-        let router = RouterConfig { max_queued, ..RouterConfig::default() };
+        let router = RouterConfig { max_queued, max_parts, ..RouterConfig::default() };
         let config = SimConfig { service, seed, router, ..SimConfig::default() };
         let bound = oracle(&profiles, &trace, &config).unwrap();
         for policy in PolicyName::all(&profiles) {
@@ -383,6 +425,34 @@ fn under_overload_lower_classes_are_refused_first() {
     assert!(share(Priority::High) < 0.05, "{}", share(Priority::High));
     assert!(share(Priority::Normal) > share(Priority::High));
     assert!(share(Priority::Low) > share(Priority::Normal) + 0.1);
+}
+
+/// What `multi-path` makes of a load on two lanes when it may split queries, and when it may not.
+fn split_and_whole(load: f64, sizes: &str) -> (Report, Report) {
+    let sizes: Sizes = sizes.parse().unwrap();
+    let mean = sizes.samples(9).take(50_000).map(f64::from).sum::<f64>() / 5e4;
+    let rate = load * 2.0 / (mean * 10.16e-6);
+    let trace = poisson(rate, &sizes, 20_000, Duration::from_millis(10), 12);
+    let run = |max_parts| {
+        let router = RouterConfig { max_parts, ..RouterConfig::default() };
+        let config = SimConfig { router, ..SimConfig::default() };
+        run(&two_paths(), "multi-path", &trace, &config)
+    };
+    (run(None), run(Some(1)))
+}
+
+#[test]
+fn splitting_answers_what_no_lane_alone_can_and_costs_nothing_in_overload() {
+    for sizes in ["mlperf", "lognormal:4.35,1.0"] {
+        // 10 ms: the largest queries take two lanes, or are late.
+        let (split, whole) = split_and_whole(0.3, sizes);
+        assert!(split.split > split.offered / 50, "{sizes}: {}", split.split);
+        assert!(split.in_time > whole.in_time, "{sizes}: {} {}", split.in_time, whole.in_time);
+        assert!(split.p99_ms < whole.p99_ms, "{sizes}: {} {}", split.p99_ms, whole.p99_ms);
+        let (split, whole) = split_and_whole(3.0, sizes);
+        let ratio = split.correct_in_time_per_s / whole.correct_in_time_per_s;
+        assert!(ratio > 0.995, "{sizes}: {ratio}");
+    }
 }
 
 #[test]

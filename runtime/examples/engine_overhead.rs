@@ -21,8 +21,8 @@ use mprec_representations::{Batch, BatchShape, Schema};
 use mprec_router::{PolicyName, Profiles, QualitySource, ServiceCurve};
 use mprec_runtime::{
     config::QueueLimits,
-    engine::{Engine, EngineOptions},
-    paths::ResidentPath,
+    engine::{Backoff, Engine, EngineOptions},
+    paths::{ResidentPath, Revive},
     record::RecordOptions,
     service::{Model, ScoreRequest, Service},
 };
@@ -112,6 +112,7 @@ fn start(model: &Arc<Model>) -> Result<Engine, Box<dyn Error>> {
             quality_source: QualitySource::Declared("nothing is scored".into()),
             bytes: 0,
             executable: Box::new(Nothing),
+            revive: Revive::new(|| Ok(Box::new(Nothing))),
         });
     }
     let profiles = resident.iter().map(|path| path.profile(2, None, curve.clone())).collect();
@@ -124,6 +125,8 @@ fn start(model: &Arc<Model>) -> Result<Engine, Box<dyn Error>> {
         min_quality: None,
         pin_workers: false,
         record,
+        max_parts: None,
+        recovery: Backoff::default(),
     };
     Ok(Engine::start(Arc::clone(model), resident, Profiles::new(profiles)?, &options)?)
 }

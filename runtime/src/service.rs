@@ -92,6 +92,9 @@ pub enum Refusal {
         /// The best expected accuracy at hand.
         best: f64,
     },
+    /// Its ids have weights, and no path that the policy may choose takes any.
+    #[error("no path that may answer takes weights of ids; send the query without them")]
+    Weighted,
     /// The deadline passed before the query was run.
     #[error("the deadline passed {} µs before the query could run", late.as_micros())]
     DeadlinePassed {

@@ -109,6 +109,7 @@ fn weights_are_refused_and_ones_are_none() {
         let jagged = Jagged { lengths: vec![1; 4], ids: vec![1, 2, 0, 3], weights };
         shape.from_jagged(vec![0.5; 3], &jagged).unwrap()
     };
+    assert!(!executable.takes_weights());
     assert!(run(&mut *executable, &batch(1.0))[0] > 0.0);
     let mut scores = [7.0];
     let error = executable.run(&batch(0.5), &mut scores).unwrap_err();

@@ -159,9 +159,7 @@ impl Executable for FileExecutable {
         if scores.len() != batch.samples() {
             return Err(BackendError::Scores { got: scores.len(), samples: batch.samples() });
         }
-        let unweighted = |weights: &[f32]| weights.iter().all(|&weight| weight == 1.0);
-        let weighted = |feature| !batch.bags(feature).weights().is_none_or(unweighted);
-        if (0..batch.features()).any(weighted) {
+        if batch.is_weighted() {
             let file = self.file.clone();
             return Err(BackendError::Weighted { file });
         }
@@ -169,6 +167,11 @@ impl Executable for FileExecutable {
             return Ok(());
         }
         self.score(batch, scores).map_err(|error| device(self.backend.kind(), error))
+    }
+
+    /// The file has no input for them.
+    fn takes_weights(&self) -> bool {
+        false
     }
 
     fn another(&self) -> Result<Box<dyn Executable>, BackendError> {

@@ -1,8 +1,9 @@
 //! ONNX Runtime: programs as ONNX graphs.
 //!
 //! `prepare` lowers a program to two ONNX models, one for a single id per bag and one for bags of any size, and opens
-//! a session of each. Parameters stay where they are, mapped or not, and all executables share them; what ONNX Runtime
-//! packs for its matrix products it packs again in every session.
+//! a session of each. Parameters stay where they are, mapped or not, and all executables share them (on other devices than
+//! the CPU each session has a copy there); what ONNX Runtime packs for its matrix products it packs again in every session.
+//! While a session is being opened, ONNX Runtime holds a copy of all of them, for its optimisers to look at.
 //!
 //! [`write_model`] writes the same model as a file that any ONNX runtime can read. It needs neither the library nor the
 //! cargo feature.
@@ -67,8 +68,11 @@ pub(crate) const COMPILED: bool = cfg!(feature = "onnx");
 
 /// The backend and what it runs on, if the library is found and has the provider.
 #[cfg(feature = "onnx")]
-pub(crate) fn open(provider: OnnxProvider) -> Result<(Box<dyn Backend>, String), BackendError> {
-    let backend = OnnxBackend::new(LIBRARY.get().map(PathBuf::as_path), provider)?;
+pub(crate) fn open(
+    provider: OnnxProvider,
+    threads: u16,
+) -> Result<(Box<dyn Backend>, String), BackendError> {
+    let backend = open_library(provider, threads)?;
     let description = backend.describe();
     Ok((Box::new(backend), description))
 }
@@ -77,16 +81,24 @@ pub(crate) fn open(provider: OnnxProvider) -> Result<(Box<dyn Backend>, String),
 #[cfg(feature = "onnx")]
 pub(crate) fn open_file(
     provider: OnnxProvider,
+    threads: u16,
     file: &Path,
     shape: &BatchShape,
 ) -> Result<Box<dyn Executable>, BackendError> {
-    OnnxBackend::new(LIBRARY.get().map(PathBuf::as_path), provider)?.open_file(file, shape)
+    open_library(provider, threads)?.open_file(file, shape)
+}
+
+#[cfg(feature = "onnx")]
+fn open_library(provider: OnnxProvider, threads: u16) -> Result<OnnxBackend, BackendError> {
+    let library = LIBRARY.get().map(PathBuf::as_path);
+    Ok(OnnxBackend::new(library, provider)?.with_threads(threads))
 }
 
 /// The error that this build lacks the backend.
 #[cfg(not(feature = "onnx"))]
 pub(crate) fn open_file(
     provider: OnnxProvider,
+    _: u16,
     _: &Path,
     _: &BatchShape,
 ) -> Result<Box<dyn Executable>, BackendError> {
@@ -95,6 +107,9 @@ pub(crate) fn open_file(
 
 /// The error that this build lacks the backend.
 #[cfg(not(feature = "onnx"))]
-pub(crate) fn open(provider: OnnxProvider) -> Result<(Box<dyn Backend>, String), BackendError> {
+pub(crate) fn open(
+    provider: OnnxProvider,
+    _: u16,
+) -> Result<(Box<dyn Backend>, String), BackendError> {
     Err(BackendError::NotCompiled { backend: crate::path::BackendKind::Onnx(provider) })
 }

@@ -26,11 +26,12 @@ use crate::{
 };
 
 /// Executes programs on ONNX Runtime, with one of its execution providers. What computes on the CPU does so on the
-/// calling thread.
+/// calling thread, unless there are to be more.
 #[derive(Debug, Clone)]
 pub struct OnnxBackend {
     library: Library,
     provider: OnnxProvider,
+    threads: u16,
 }
 
 impl OnnxBackend {
@@ -53,7 +54,14 @@ impl OnnxBackend {
         }
         let probe = || provider::probe(Session::builder(&library.environment)?, provider);
         probe().map_err(|error| lacking(error.to_string()))?;
-        Ok(Self { library, provider })
+        Ok(Self { library, provider, threads: 1 })
+    }
+
+    /// With so many threads for each operation on the CPU, at least one. Every executable has its own.
+    #[must_use]
+    pub fn with_threads(mut self, threads: u16) -> Self {
+        self.threads = threads.max(1);
+        self
     }
 
     /// What runs here, for listings.
@@ -251,15 +259,15 @@ fn features(program: &Program) -> Vec<usize> {
     features
 }
 
-/// What every session of the backend is opened with: one thread, and the provider first.
+/// What every session of the backend is opened with: its threads, and the provider first.
 pub(super) fn options(backend: &OnnxBackend) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&backend.library.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         // ort's own default would take an NPU, where a library brings one.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
-        // The engine has one worker per core; threads of the runtime would fight them.
-        .with_intra_threads(1)?
+        .with_intra_threads(usize::from(backend.threads))?
         .with_inter_threads(1)?
+        // Threads that spin for work would fight the engine's workers.
         .with_intra_op_spinning(false)?
         // Plans are kept per shape, and every batch of bags has a shape of its own.
         .with_memory_pattern(false)?
@@ -277,8 +285,13 @@ unsafe fn session(backend: &OnnxBackend, model: &Model) -> ort::Result<Session> 
     let mut builder = options(backend)?;
     for (name, parameter) in model.large() {
         // SAFETY: as this function asks.
-        let value = unsafe { share(parameter) }?;
-        builder = builder.with_external_initializer(name, Arc::new(value))?;
+        let value = Arc::new(unsafe { share(parameter) }?);
+        builder = builder.with_external_initializer(name, Arc::clone(&value))?;
+        // The former alone takes the value for the model's and copies it into the session; this has it read where it is. For
+        // other devices it must be copied.
+        if backend.provider.is_on_cpu() {
+            builder = builder.with_initializer(name, value)?;
+        }
     }
     builder.commit_from_memory(&model.encode(Place::Beside("parameters")))
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use mprec_representations::{Batch, RowIndex, RowsOf};
+use mprec_representations::{Batch, RowIndex};
 
-use super::types::Word;
+use super::{block::Span, types::Word};
 
 /// What the shaders need of a feature.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,13 +70,14 @@ impl Packed {
         self.words.push(0);
     }
 
-    /// The value of a word.
-    pub(super) fn word(&self, word: Word, batch: &Batch) -> u32 {
+    /// The value of a word for what a call is for.
+    pub(super) fn word(&self, word: Word, span: &Span) -> u32 {
         let at = |place: usize| place as u32;
         match word {
             Word::Fixed(value) => value,
-            Word::Rows(of) => rows(of, batch) as u32,
-            Word::Ids(feature) => at(self.ids[feature]),
+            Word::Rows(of) => span.rows(of) as u32,
+            Word::First => at(span.ids.start),
+            Word::Ids(feature) => at(self.ids[feature] + 2 * span.ids.start),
             Word::Offsets(feature) => at(self.offsets[feature]),
             Word::Weights(feature) => self.weights[feature].map_or(u32::MAX, at),
             Word::Picks(which) => at(self.picks[which]),
@@ -84,10 +85,23 @@ impl Packed {
     }
 }
 
-/// Rows of a value for this batch.
-pub(super) fn rows(of: RowsOf, batch: &Batch) -> usize {
-    match of {
-        RowsOf::Samples => batch.samples(),
-        RowsOf::Ids { feature } => batch.bags(feature).ids().len(),
-    }
+/// Words that [`Packed`] holds for some samples of a batch, at least one.
+pub(super) fn words(
+    batch: &Batch,
+    samples: Range<usize>,
+    needs: &[Needs],
+    picks: &[Picks],
+) -> usize {
+    let ids = |feature| {
+        let bags = batch.bags(feature);
+        bags.range(samples.end - 1).end - bags.range(samples.start).start
+    };
+    let of = |(feature, needs): (usize, &Needs)| {
+        let weights = if batch.bags(feature).weights().is_some() { ids(feature) } else { 0 };
+        let bags = if needs.bags { samples.len() + 1 + weights } else { 0 };
+        bags + if needs.ids { 2 * ids(feature) } else { 0 }
+    };
+    let features: usize = needs.iter().enumerate().map(of).sum();
+    let picks: usize = picks.iter().map(|picks| ids(picks.feature)).sum();
+    samples.len() * batch.dense_width() + features + picks + 1
 }

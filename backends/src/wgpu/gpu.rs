@@ -1,12 +1,16 @@
 //! An adapter, opened: its device, its queue and the shaders compiled for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
 
 use wgpu::{
     Adapter, Backends, BindGroupLayout, BindGroupLayoutEntry, BindingType, Buffer,
     BufferBindingType, BufferDescriptor, BufferUsages, ComputePipeline, ComputePipelineDescriptor,
-    Device, DeviceDescriptor, DeviceType, ErrorFilter, Instance, InstanceDescriptor,
-    PipelineLayoutDescriptor, Queue, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    Device, DeviceDescriptor, DeviceType, ErrorFilter, Features, Instance, InstanceDescriptor,
+    MapMode, PipelineLayoutDescriptor, PollType, Queue, ShaderModuleDescriptor, ShaderSource,
+    ShaderStages, SubmissionIndex,
 };
 
 use super::types::Kernel;
@@ -14,6 +18,9 @@ use crate::{error::BackendError, path::BackendKind};
 
 /// Bytes of the words of one step, with which bindings may start anywhere.
 pub(super) const STEP: u64 = 256;
+
+/// Longest wait for one submission; a device that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const REMEDY: &str = "install a Vulkan driver for a GPU of this machine, or name one of its adapters in \
     `MPREC_WGPU_ADAPTER`, by a part of its name or its index";
@@ -32,6 +39,8 @@ pub(super) struct Gpu {
     pub(super) binding_limit: u64,
     /// Most workgroups in one dimension.
     pub(super) most_groups: u32,
+    /// Whether it writes its clock where it is told to.
+    pub(super) has_clock: bool,
 }
 
 impl Gpu {
@@ -45,8 +54,10 @@ impl Gpu {
         let limits = adapter.limits();
         let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let most_groups = limits.max_compute_workgroups_per_dimension;
+        let features = adapter.features() & Features::TIMESTAMP_QUERY;
         let descriptor = DeviceDescriptor {
             label: Some("mprec"),
+            required_features: features,
             required_limits: limits,
             ..DeviceDescriptor::default()
         };
@@ -74,7 +85,17 @@ impl Gpu {
             binding_limit >> 20
         );
         tracing::info!(adapter = %description, "opened an adapter");
-        Ok(Self { device, queue, layout, pipelines, lost, description, binding_limit, most_groups })
+        Ok(Self {
+            device,
+            queue,
+            layout,
+            pipelines,
+            lost,
+            description,
+            binding_limit,
+            most_groups,
+            has_clock: !features.is_empty(),
+        })
     }
 
     pub(super) fn pipeline(&self, kernel: Kernel) -> &ComputePipeline {
@@ -111,6 +132,36 @@ impl Gpu {
             self.queue.write_buffer(&buffer, whole as u64, &last);
         }
         Ok(buffer)
+    }
+
+    /// Waits, without spinning, until a submission is done.
+    pub(super) fn wait(&self, submission: SubmissionIndex) -> Result<(), BackendError> {
+        let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        self.device.poll(wait).map_err(failed)?;
+        self.alive()
+    }
+
+    /// Hands over the first bytes of a buffer once a submission is done.
+    pub(super) fn read(
+        &self,
+        buffer: &Buffer,
+        bytes: u64,
+        submission: SubmissionIndex,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<(), BackendError> {
+        let (tell, told) = mpsc::channel();
+        buffer.map_async(MapMode::Read, 0..bytes, move |result| {
+            // Nobody listens any more when the wait below gave up.
+            let _ = tell.send(result);
+        });
+        self.wait(submission)?;
+        // The callback ran during the wait, or will never.
+        told.try_recv().map_err(failed)?.map_err(failed)?;
+        let view = buffer.get_mapped_range(0..bytes).map_err(failed)?;
+        take(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(())
     }
 
     /// Says so if the device was lost.

@@ -2,6 +2,8 @@
 //!
 //! A value that only an interaction reads is written right where the interaction wants it: beside the other vectors.
 
+use std::ops::Range;
+
 use mprec_representations::{
     Activation, Combination, Interaction, LayerWeights, Op, Program, RowIndex, Rows, RowsOf, Slot,
     Transform,
@@ -9,6 +11,7 @@ use mprec_representations::{
 
 use super::{
     batch::{Needs, Picks},
+    block::{self, Limits},
     tables,
     types::{Dispatch, Elementwise, Groups, Kernel, Place, Ref, Values, Word},
 };
@@ -18,10 +21,21 @@ use crate::{error::BackendError, path::BackendKind};
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) dispatches: Vec<Dispatch>,
+    /// The calls in order, by what they are for: each feature's ids, and the samples at last.
+    pub(super) stages: Vec<Stage>,
     pub(super) values: Vec<Values>,
+    /// Most rows at a time, of samples and of each feature's ids.
+    pub(super) most: block::Most,
     pub(super) needs: Vec<Needs>,
     pub(super) picks: Vec<Picks>,
     pub(super) score: Option<Place>,
+}
+
+/// Calls that are made one after the other, for some ids of a feature at a time or for all samples.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) over: RowsOf,
+    pub(super) dispatches: Range<usize>,
 }
 
 /// Takes the bytes of a parameter and numbers it.
@@ -34,29 +48,45 @@ struct Planner<'a, 'u> {
     /// Of interactions, where their vectors lie side by side, by the slot of their output.
     stacks: Vec<Option<Place>>,
     upload: &'a mut Upload<'u>,
-    table_limit: u64,
-    binding_limit: u64,
+    limits: Limits,
 }
 
 impl Plan {
-    /// Plans a program, splitting tables at the first limit of bytes, for bindings of at most the second.
+    /// Plans a program, splitting tables and values at their limits.
     pub(super) fn new(
         program: &Program,
-        (table_limit, binding_limit): (u64, u64),
+        limits: Limits,
         upload: &mut Upload<'_>,
     ) -> Result<Self, BackendError> {
         let plan =
             Self { needs: vec![Needs::default(); program.bounds().len()], ..Self::default() };
         let places = vec![None; program.slots().len()];
         let stacks = places.clone();
-        let mut planner =
-            Planner { program, plan, places, stacks, upload, table_limit, binding_limit };
+        let mut planner = Planner { program, plan, places, stacks, upload, limits };
         planner.place();
         for op in program.ops() {
             planner.op(op)?;
         }
         planner.plan.score = planner.places[program.score().index()];
+        planner.plan.most = block::most(&planner.plan.values, program.bounds().len(), limits)?;
+        planner.plan.arrange();
         Ok(planner.plan)
+    }
+
+    /// Brings the calls for each feature's ids together, before those for samples: they read the batch and each other's
+    /// values, and no buffer holds two values, so that nothing else depends on their order.
+    fn arrange(&mut self) {
+        let rank = |dispatch: &Dispatch| match dispatch.over {
+            RowsOf::Ids { feature } => feature,
+            RowsOf::Samples => usize::MAX,
+        };
+        self.dispatches.sort_by_key(rank);
+        let mut first = 0;
+        for calls in self.dispatches.chunk_by(|one, next| one.over == next.over) {
+            let dispatches = first..first + calls.len();
+            first = dispatches.end;
+            self.stages.push(Stage { over: calls[0].over, dispatches });
+        }
     }
 }
 
@@ -137,7 +167,7 @@ impl Planner<'_, '_> {
     }
 
     fn parameter(&mut self, bytes: &[u8]) -> Result<Ref, BackendError> {
-        if bytes.len() as u64 > self.binding_limit {
+        if bytes.len() as u64 > self.limits.binding {
             return Err(BackendError::Memory { backend: BackendKind::Wgpu, bytes: bytes.len() });
         }
         (self.upload)(bytes).map(Ref::Parameter)
@@ -186,10 +216,15 @@ impl Planner<'_, '_> {
                     fixed(from.offset),
                     fixed(from.stride),
                     Word::Weights(*feature),
+                    Word::First,
+                    Word::Rows(RowsOf::Ids { feature: *feature }),
                 ];
                 let refs = [from.buffer, Ref::None, Ref::None];
                 let groups = Groups::Elements { rows, width };
                 self.dispatch(Kernel::BagReduce, refs, out, words, groups);
+                // It sums up what was made of some ids, before the next ones take their place.
+                let call = self.plan.dispatches.last_mut().expect("it was just added");
+                call.over = RowsOf::Ids { feature: *feature };
             }
             Op::Combine { combination, left, right, .. } => {
                 let (from, other) = (self.at(*left), self.at(*right));
@@ -255,7 +290,7 @@ impl Planner<'_, '_> {
             }
         };
         let bytes = tables::bytes(rows);
-        for (first, count) in tables::split(rows.len(), row_bytes, self.table_limit) {
+        for (first, count) in tables::split(rows.len(), row_bytes, self.limits.table) {
             let part = self.parameter(&bytes[first * row_bytes..][..count * row_bytes])?;
             let words = vec![
                 Word::Rows(RowsOf::Samples),
@@ -422,8 +457,10 @@ impl Planner<'_, '_> {
         groups: Groups,
     ) {
         let result = out.buffer;
+        let over = groups.rows();
         self.plan.dispatches.push(Dispatch {
             kernel,
+            over,
             source,
             second,
             third,

@@ -48,6 +48,20 @@ impl Kernel {
         ),
         (Self::Dot, concat!(include_str!("shaders/common.wgsl"), include_str!("shaders/dot.wgsl"))),
     ];
+
+    /// What reports call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::BagSum => "bag_sum",
+            Self::Hash => "hash",
+            Self::Linear => "linear",
+            Self::Quantise => "quantise",
+            Self::LinearInt8 => "linear_int8",
+            Self::BagReduce => "bag_reduce",
+            Self::Elementwise => "elementwise",
+            Self::Dot => "dot",
+        }
+    }
 }
 
 /// What `elementwise` computes, by the numbers in its source.
@@ -81,7 +95,9 @@ pub(super) enum Word {
     Fixed(u32),
     /// Number of rows.
     Rows(RowsOf),
-    /// Where a feature's ids are in the batch.
+    /// The first of the ids that this call is for, counted over the batch.
+    First,
+    /// Where a feature's ids are in the batch, from that one on.
     Ids(usize),
     /// Where the starts of its bags are.
     Offsets(usize),
@@ -91,6 +107,9 @@ pub(super) enum Word {
     Picks(usize),
 }
 
+/// Rows and columns that one workgroup of a product computes.
+pub(super) const TILE: usize = 16;
+
 /// How many workgroups a shader needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Groups {
@@ -98,14 +117,25 @@ pub(super) enum Groups {
     Elements { rows: RowsOf, width: usize },
     /// One per row.
     Rows(RowsOf),
-    /// One per 16 rows and 16 columns.
+    /// One per [`TILE`] rows and [`TILE`] columns.
     Tiles { rows: RowsOf, width: usize },
+}
+
+impl Groups {
+    /// The rows that they are for.
+    pub(super) fn rows(self) -> RowsOf {
+        match self {
+            Self::Elements { rows, .. } | Self::Rows(rows) | Self::Tiles { rows, .. } => rows,
+        }
+    }
 }
 
 /// One call of a shader.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     pub(super) kernel: Kernel,
+    /// What it is called for: all samples at once, or some ids of a feature at a time.
+    pub(super) over: RowsOf,
     pub(super) source: Ref,
     pub(super) second: Ref,
     pub(super) third: Ref,

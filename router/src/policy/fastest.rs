@@ -31,8 +31,10 @@ impl Policy for Fastest {
             }
         }
         match first {
-            Some((path, prediction)) => admit(state, path, &prediction, Reason::Fastest, now),
-            None => refuse_unusable(state),
+            Some((path, prediction)) => {
+                admit(query, state, path, &prediction, Reason::Fastest, now)
+            }
+            None => refuse_unusable(query, state, profiles.ids()),
         }
     }
 }

@@ -24,9 +24,9 @@ impl Policy for Fixed {
 
     fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
         if !state.usable(self.path, query) {
-            return refuse_unusable(state);
+            return refuse_unusable(query, state, std::iter::once(self.path));
         }
         let prediction = state.predict(self.path, query, now);
-        admit(state, self.path, &prediction, Reason::Only, now)
+        admit(query, state, self.path, &prediction, Reason::Only, now)
     }
 }

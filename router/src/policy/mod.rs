@@ -7,8 +7,8 @@
 //! | `mp-rec` | the most accurate path whose profiled latency meets the SLA, else the fastest | never |
 //! | `multi-path` | the best expected value after the price of device time | what no path answers in time |
 //!
-//! Under every policy a query's quality floor is a hard constraint, a path that is down takes no
-//! work, and the router's bound on waiting queries holds; "never" is short of those three.
+//! Under every policy a query's quality floor is a hard constraint, as is which paths can run it, a path that is down takes no
+//! work, and the router's bound on waiting queries holds; "never" is short of those four.
 
 mod fastest;
 mod fixed;
@@ -147,20 +147,34 @@ impl From<PolicyName> for String {
     }
 }
 
-/// The refusal of a query for which no path is usable.
-fn refuse_unusable(state: &RouterState) -> Decision {
-    let up = state.profiles().ids().any(|path| state.path(path).health == Health::Up);
-    let reason = if up { RefuseReason::NoPathMeetsFloor } else { RefuseReason::NoPathUp };
+/// The refusal of a query for which none of these paths is usable.
+fn refuse_unusable(
+    query: &Query,
+    state: &RouterState,
+    paths: impl Iterator<Item = PathId>,
+) -> Decision {
+    let mut takers = paths.filter(|&path| query.paths().contains(path)).peekable();
+    let reason = if takers.peek().is_none() {
+        RefuseReason::NoPathTakesIt
+    } else if takers.all(|path| state.path(path).health == Health::Down) {
+        RefuseReason::NoPathUp
+    } else {
+        RefuseReason::NoPathMeetsFloor
+    };
     Decision::Refuse(Refusal { reason, retry_after: Duration::from_secs(1) })
 }
 
-/// The accuracy of the most accurate path that is up.
-fn best_accuracy(state: &RouterState) -> f64 {
-    let up = state.profiles().ids().filter(|&path| state.path(path).health == Health::Up);
+/// The accuracy of the most accurate path that is up and can run the query.
+fn best_accuracy(query: &Query, state: &RouterState) -> f64 {
+    let up = state
+        .profiles()
+        .ids()
+        .filter(|&path| state.path(path).health == Health::Up && query.paths().contains(path));
     up.map(|path| state.profiles().path(path).accuracy).fold(0.0, f64::max)
 }
 
 fn admit(
+    query: &Query,
     state: &RouterState,
     path: PathId,
     prediction: &Prediction,
@@ -169,9 +183,10 @@ fn admit(
 ) -> Decision {
     Decision::Admit(Admission {
         path,
+        parts: prediction.parts,
         predicted_finish: prediction.finish(now),
         upper_finish: prediction.upper_finish(now),
-        downgraded: state.profiles().path(path).accuracy < best_accuracy(state),
+        downgraded: state.profiles().path(path).accuracy < best_accuracy(query, state),
         reason,
     })
 }
@@ -196,5 +211,49 @@ mod tests {
         let error = PolicyName::Static("tabel@cpu".into()).build(&profiles).unwrap_err();
         assert!(error.to_string().contains("`table@cpu`"), "{error}");
         assert_eq!(PolicyName::all(&profiles).len(), 6);
+    }
+
+    #[test]
+    fn a_query_goes_only_where_it_can_be_run() {
+        use crate::{PathSet, QueryId, RouterConfig};
+
+        let profiles = crate::testing::three_paths();
+        let [hash, table, ensemble] = [PathId(0), PathId(1), PathId(2)];
+        let mut state = RouterState::new(profiles.clone(), RouterConfig::default()).unwrap();
+        let query = Query::new(QueryId(0), 8, Time::ZERO, Duration::from_secs(1)).unwrap();
+        let only = |paths: &[PathId]| query.with_paths(paths.iter().copied().collect());
+        let refusal = |decision| match decision {
+            Decision::Refuse(refused) => refused.reason,
+            Decision::Admit(admission) => panic!("{admission:?}"),
+        };
+        for policy in PolicyName::all(&profiles) {
+            let decide = |query: &Query, state: &RouterState| {
+                policy.build(&profiles).unwrap().decide(query, state, Time::ZERO)
+            };
+            assert!(PathSet::ALL.contains(ensemble) && decide(&query, &state).path().is_some());
+            let fixed = match &policy {
+                PolicyName::Static(name) => profiles.find(name),
+                _ => None,
+            };
+            for path in [hash, table, ensemble] {
+                let decision = decide(&only(&[path]), &state);
+                if fixed.is_none_or(|fixed| fixed == path) {
+                    let Decision::Admit(admission) = decision else { panic!("{policy}") };
+                    // What cannot run it was not passed over.
+                    assert_eq!((admission.path, admission.downgraded), (path, false), "{policy}");
+                } else {
+                    assert_eq!(refusal(decision), RefuseReason::NoPathTakesIt, "{policy}");
+                }
+            }
+            let none = refusal(decide(&only(&[]), &state));
+            assert_eq!(none, RefuseReason::NoPathTakesIt, "{policy}");
+        }
+        state.set_health(table, Health::Down, Time::ZERO, &mut Vec::new());
+        let mut policy = PolicyName::MultiPath.build(&profiles).unwrap();
+        let reason = refusal(policy.decide(&only(&[table]), &state, Time::ZERO));
+        assert_eq!(reason, RefuseReason::NoPathUp);
+        let picky = only(&[hash, table]).with_min_quality(0.79).unwrap();
+        let reason = refusal(policy.decide(&picky, &state, Time::ZERO));
+        assert_eq!(reason, RefuseReason::NoPathMeetsFloor);
     }
 }

@@ -31,10 +31,10 @@ impl Policy for MostAccurate {
             Some(path) => (path, Reason::MostAccurate),
             None => match fastest() {
                 Some(path) => (path, Reason::NoneInTime),
-                None => return refuse_unusable(state),
+                None => return refuse_unusable(query, state, state.profiles().ids()),
             },
         };
-        admit(state, path, &state.predict(path, query, now), reason, now)
+        admit(query, state, path, &state.predict(path, query, now), reason, now)
     }
 }
 

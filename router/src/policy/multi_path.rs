@@ -45,9 +45,9 @@
 //!
 //! # Limits
 //!
-//! Work is balanced between devices by their prices alone; a query is not split over lanes or
-//! devices. Queries with a quality floor count as demand like others, although they cannot be
-//! downgraded below it.
+//! Work is balanced between devices by their prices alone; a query is split over the lanes of one device
+//! where `split` finds that better, and not over devices. Queries with a quality floor count as demand
+//! like others, although they cannot be downgraded below it.
 
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ use super::{
 use crate::{
     Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
     predict::{DeviceView, Prediction},
+    split::{self, Splittable, Way},
 };
 
 /// Stepping up to a more accurate path than the last one must be worth this many times its price.
@@ -92,8 +93,8 @@ struct DeviceMemory {
     // What follows belongs to one decision.
     view: Option<DeviceView>,
     workload_ns: f64,
-    /// Probability that lanes which this query leaves idle become busy.
-    rush: f64,
+    /// Lanes that are idle now.
+    idle: usize,
     cheapest_ns: f64,
     soonest_ns: f64,
     best_score: f64,
@@ -113,6 +114,20 @@ struct Candidate {
     score: f64,
 }
 
+impl Way for Candidate {
+    fn is_sure(&self) -> bool {
+        self.sure
+    }
+
+    fn score(&self) -> f64 {
+        self.score
+    }
+
+    fn prediction(&self) -> &Prediction {
+        &self.prediction
+    }
+}
+
 impl MultiPath {
     /// Starts without any knowledge of the load.
     pub fn new(profiles: &Profiles) -> Self {
@@ -123,7 +138,7 @@ impl MultiPath {
             view: None,
             price: Price::new(),
             workload_ns: 0.0,
-            rush: 0.0,
+            idle: 0,
             cheapest_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
@@ -172,58 +187,72 @@ impl Policy for MultiPath {
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             device.workload_ns = state.workload_ns(view.device, now);
-            let idle = state.lanes(view.device).idle().saturating_sub(1);
             device.view = Some(view);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
-            device.rush = device.price.become_busy(idle);
+            device.idle = state.lanes(view.device).idle();
             device.cheapest_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
             device.density = 0.0;
         }
 
-        self.candidates.clear();
-        for path in state.profiles().ids() {
-            if state.path(path).health == Health::Down {
-                continue;
+        // Once more only for a query that no path could answer in time as a whole.
+        for is_too_large in [false, true] {
+            self.candidates.clear();
+            let mut fits = false;
+            for path in state.profiles().ids() {
+                if state.path(path).health == Health::Down || !query.paths().contains(path) {
+                    continue;
+                }
+                let at = usize::from(state.profiles().device_of(path).0);
+                let device = &mut self.devices[at];
+                let Some(view) = &device.view else { continue };
+                let prediction = state.predict_in(view, path, query.samples(), now);
+                device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
+                let accuracy = state.profiles().path(path).accuracy;
+                if accuracy < query.min_quality() {
+                    continue;
+                }
+                fits |= prediction.service_ns <= full_ns;
+                let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
+                let judge = |prediction: Prediction| {
+                    let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
+                    let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
+                    let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
+                    let alone =
+                        if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
+                    let service_spare_ns = budget_ns - prediction.service_ns;
+                    let may_wait = waiting_share >= 1.0
+                        || prediction.wait_ns <= waiting_share * service_spare_ns;
+                    let chance =
+                        if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
+                    // The probability that lanes which this query leaves idle become busy.
+                    let left = device.idle.saturating_sub(prediction.parts as usize);
+                    let rush = device.price.become_busy(left);
+                    let harm =
+                        device.price.of(device.workload_ns, prediction.cost_ns) * rush * step_up;
+                    let score = samples * accuracy * chance - harm;
+                    Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
+                };
+                let large = Splittable {
+                    samples: query.samples(),
+                    value: samples * accuracy,
+                    budget_ns: full_ns,
+                    left_ns: budget_ns,
+                    is_too_large,
+                };
+                let candidate = split::best(state, view, path, large, prediction, now, judge);
+                device.soonest_ns = device.soonest_ns.min(candidate.prediction.upper_ns());
+                if candidate.sure {
+                    device.best_score = device.best_score.max(candidate.score);
+                }
+                self.candidates.push(candidate);
             }
-            let at = usize::from(state.profiles().device_of(path).0);
-            let device = &mut self.devices[at];
-            let Some(view) = &device.view else { continue };
-            let prediction = state.predict_in(view, path, query.samples(), now);
-            device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
-            let accuracy = state.profiles().path(path).accuracy;
-            if accuracy < query.min_quality() {
-                continue;
+            if fits || self.candidates.iter().any(|candidate| candidate.sure) {
+                break;
             }
-            device.soonest_ns = device.soonest_ns.min(prediction.upper_ns());
-            let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
-            let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
-            let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
-            let alone = if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
-            let service_spare_ns = budget_ns - prediction.service_ns;
-            let may_wait =
-                waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
-            let chance = if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
-            let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
-            let harm =
-                device.price.of(device.workload_ns, prediction.cost_ns) * device.rush * step_up;
-            let score = samples * accuracy * chance - harm;
-            if sure {
-                device.best_score = device.best_score.max(score);
-            }
-            self.candidates.push(Candidate {
-                path,
-                device: at,
-                accuracy,
-                prediction,
-                sure,
-                alone,
-                chance,
-                score,
-            });
         }
 
         let best = |sure: bool, candidates: &[Candidate]| {
@@ -244,7 +273,7 @@ impl Policy for MultiPath {
         self.learn(query, state, weight, chosen.as_ref());
         let Some(chosen) = chosen else {
             if self.candidates.is_empty() {
-                return refuse_unusable(state);
+                return refuse_unusable(query, state, state.profiles().ids());
             }
             let soonest_ns =
                 self.devices.iter().map(|device| device.soonest_ns).fold(f64::INFINITY, f64::min);
@@ -257,14 +286,14 @@ impl Policy for MultiPath {
         let better = |other: &&Candidate| other.accuracy > chosen.accuracy;
         let reason = if !chosen.sure {
             Reason::Chance
-        } else if chosen.accuracy >= best_accuracy(state) {
+        } else if chosen.accuracy >= best_accuracy(query, state) {
             Reason::MostAccurate
         } else if self.candidates.iter().filter(better).any(|other| other.sure) {
             Reason::Price
         } else {
             Reason::Deadline
         };
-        admit(state, chosen.path, &chosen.prediction, reason, now)
+        admit(query, state, chosen.path, &chosen.prediction, reason, now)
     }
 }
 

@@ -147,7 +147,7 @@ pub enum Event<'e> {
         /// How long it will take.
         service: Duration,
     },
-    /// A batch is done.
+    /// A batch is done, and the queries in `batch.ended` are answered.
     Finished {
         /// When.
         now: Time,
@@ -221,6 +221,7 @@ pub fn simulate_with(
         downgraded: vec![false; trace.queries().len()],
         batch: Batch::default(),
         batches: 0,
+        split: 0,
         observer,
     };
     simulation.run(trace, &policy)
@@ -251,6 +252,7 @@ struct Simulation<'s, O> {
     downgraded: Vec<bool>,
     batch: Batch,
     batches: u64,
+    split: u64,
     observer: O,
 }
 
@@ -284,6 +286,7 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
             let busy = lanes.busy_time().as_secs_f64() / (span * f64::from(device.lanes));
             report.utilisation.insert(device.name.clone(), busy);
         }
+        report.split = self.split;
         Ok(report)
     }
 
@@ -294,13 +297,15 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
         let query = Query::new(QueryId(index as u64), samples, now, coming.sla)
             .and_then(|query| query.with_min_quality(coming.min_quality))
             .map_err(wrong)?
-            .with_priority(coming.priority);
+            .with_priority(coming.priority)
+            .with_paths(coming.paths);
         self.recorder.offered(coming.samples);
         let decision = self.router.submit(&query, now);
         (self.observer)(Event::Decided { now, query: &query, decision: &decision });
         match decision {
             Decision::Admit(admission) => {
                 self.downgraded[index] = admission.downgraded;
+                self.split += u64::from(admission.parts > 1);
                 self.dispatch(self.profiles.device_of(admission.path), now);
             }
             Decision::Refuse(refusal) => self.recorder.refused(refusal.reason),
@@ -314,9 +319,9 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
             Due::Wake { device } => DeviceId(device),
             Due::Completion { device, lane } => {
                 let done = &mut self.running[usize::from(device)][usize::from(lane)];
-                self.router.completed(&done.batch, done.service, now);
+                self.router.completed(&mut done.batch, done.service, now);
                 let path = usize::from(done.batch.path.0);
-                for query in &done.batch.queries {
+                for query in &done.batch.ended {
                     self.recorder.answered(&Answer {
                         path,
                         samples: query.samples,

@@ -3,11 +3,12 @@
 //! Knowing the whole trace, how many correct predictions could be answered in time? Any schedule
 //! obeys these constraints, and the bound is the best value under them alone:
 //!
-//! - A query is answered by at most one path, which is accurate enough for it, and whose shortest
-//!   possible service time fits into the query's time budget.
-//! - A batch of `b ≥ n` samples lends a query of `n` samples at least `n/b` of its service time,
-//!   so the query takes at least `n · min s(b)/b` of lane time, over the batches it may be in
-//!   (`n ≤ b ≤ max(n, max_batch)`), with the shortest service time that can be drawn.
+//! - A query is answered by at most one path, which can run it, is accurate enough for it, and whose shortest
+//!   possible service time, in as many parts as its device allows, fits into the query's time budget.
+//! - A batch of `b ≥ m` samples lends a part of `m` samples at least `m/b` of its service time,
+//!   so a query of `n` in up to `k` parts takes at least `n · min s(b)/b` of lane time, over the batches
+//!   that any part of it may be in (`⌊n/k⌋ ≤ b ≤ max(n, max_batch)`), with the shortest service time
+//!   that can be drawn.
 //! - A device gives at most `lanes × (last deadline - first arrival)` of lane time.
 //!
 //! That is a linear program once fractions of queries are allowed, which can only raise its value.
@@ -61,11 +62,15 @@ pub fn oracle(profiles: &Profiles, trace: &Trace, config: &SimConfig) -> Result<
             let least = |samples| {
                 Draw::least_ns(config, least_ratios[usize::from(path.0)], &profile.service, samples)
             };
-            if profile.accuracy < query.min_quality || least(query.samples) > budget_ns {
+            let parts = state.most_parts(profiles.device_of(path)).clamp(1, query.samples);
+            let shortest = least(query.samples.div_ceil(parts));
+            let takes_it = query.paths.contains(path) && profile.accuracy >= query.min_quality;
+            if !takes_it || shortest > budget_ns {
                 continue;
             }
             let largest = state.max_batch(path).max(query.samples);
-            let per_sample = cheapest_per_sample(&profile.service, query.samples, largest, &least);
+            let smallest = query.samples / parts;
+            let per_sample = cheapest_per_sample(&profile.service, smallest, largest, &least);
             ways.push(Way {
                 device: usize::from(profiles.device_of(path).0),
                 value: f64::from(query.samples) * profile.accuracy,
@@ -184,8 +189,12 @@ mod tests {
             Until::Queries(10),
             Duration::from_millis(5),
             1,
-        );
-        let bound = oracle(&three_paths(), &trace.unwrap(), &median()).unwrap();
-        assert_eq!(bound.correct_in_time, 0.0);
+        )
+        .unwrap();
+        // 9 ms and more as a whole; in two parts, one of the three can.
+        let mut config = median();
+        assert!(oracle(&three_paths(), &trace, &config).unwrap().correct_in_time > 0.0);
+        config.router.max_parts = Some(1);
+        assert_eq!(oracle(&three_paths(), &trace, &config).unwrap().correct_in_time, 0.0);
     }
 }

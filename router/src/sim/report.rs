@@ -56,6 +56,9 @@ pub struct Report {
     pub mean_wait_ms: f64,
     /// Batches run.
     pub batches: u64,
+    /// Queries admitted in parts.
+    #[serde(default)]
+    pub split: u64,
     /// Refusals by reason.
     pub refusals: BTreeMap<String, u64>,
     /// What each path answered. Every path appears.
@@ -88,7 +91,7 @@ pub struct Answer {
     pub samples: u32,
     /// From (scheduled) arrival to answer.
     pub latency: Duration,
-    /// Of that, the time in a queue.
+    /// Of that, the time in a queue; of a split query, until its last batch began.
     pub wait: Duration,
     /// Whether it was answered by its deadline.
     pub in_time: bool,
@@ -184,6 +187,7 @@ impl Recorder {
             RefuseReason::NoPathMeetsFloor => "no-path-meets-floor",
             RefuseReason::QueueFull => "queue-full",
             RefuseReason::NoPathUp => "no-path-up",
+            RefuseReason::NoPathTakesIt => "no-path-takes-it",
         };
         match self.refusals.get_mut(name) {
             Some(count) => *count += 1,
@@ -241,6 +245,7 @@ impl Recorder {
             p999_ms,
             mean_wait_ms: mean(self.wait_ms, answered),
             batches: 0,
+            split: 0,
             refusals: self.refusals,
             paths: self.paths.into_iter().collect(),
             utilisation: BTreeMap::new(),

@@ -6,6 +6,7 @@
 
 mod arch;
 mod ids;
+mod kernels;
 
 use std::{
     sync::Barrier,
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use arch::{Arch, VARIANTS};
 pub use ids::{Distribution, batches};
+pub use kernels::{KernelReport, KernelShare, kernel_times};
 
 /// Samples that are compared with the interpreter, which is slow.
 const COMPARED: usize = 4;

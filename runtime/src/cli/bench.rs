@@ -8,7 +8,9 @@ use mprec_backends::{BackendError, Path, registry};
 use mprec_representations::{
     Bundle, LayerFormat, Precision, Program, ResidentRows, RowFormat, Schema,
 };
-use mprec_runtime::bench::{self, Arch, BenchError, Distribution, VARIANTS, batches, measure};
+use mprec_runtime::bench::{
+    self, Arch, BenchError, Distribution, KernelReport, VARIANTS, batches, kernel_times, measure,
+};
 use serde::Serialize;
 
 use super::{Failure, InputError as _, Output, Run, inputs::check_cache, output};
@@ -58,6 +60,10 @@ pub(super) struct Bench {
     /// Memory of each thread's cache of vectors, if the path has a DHE; 0 is none.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     cache: usize,
+    /// Tell what each kind of kernel takes of a batch, by the device's clock: for `wgpu`, where the adapter has timestamp
+    /// queries.
+    #[arg(long)]
+    kernel_times: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,6 +93,8 @@ struct Report {
     threads: usize,
     #[serde(flatten)]
     measured: bench::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_times: Option<KernelReport>,
 }
 
 impl Bench {
@@ -107,7 +115,16 @@ impl Bench {
         };
         let count = (SAMPLES / self.batch).clamp(16, 4096);
         let batches = batches(&schema, distribution, self.batch, count);
-        let backend = registry::open_with_cache(self.path.backend(), self.cache).or_bad_input()?;
+        let resources = registry::Resources { cache_bytes: self.cache, ..Default::default() };
+        let backend = registry::open_with(self.path.backend(), resources).or_bad_input()?;
+        let kernel_times = self
+            .kernel_times
+            .then(|| kernel_times(&program, &*backend, &batches))
+            .transpose()
+            .map_err(|error| match error {
+                BackendError::NoKernelTimes { .. } => Failure::input(error),
+                other => other.into(),
+            })?;
         let measured = measure(&program, &*backend, &batches, self.threads, self.seconds);
         let measured = measured.map_err(|error| match error {
             BenchError::Backend(BackendError::CacheTooSmall { .. }) => Failure::input(error),
@@ -118,6 +135,7 @@ impl Bench {
             batch: self.batch,
             threads: self.threads,
             measured,
+            kernel_times,
         };
         output.result(&report, || text(&report))
     }
@@ -163,7 +181,7 @@ impl Bench {
 }
 
 fn text(report: &Report) -> String {
-    let Report { path, batch, threads, measured } = report;
+    let Report { path, batch, threads, measured, kernel_times } = report;
     let bench::Report { min_us, p50_us, p99_us, samples_per_second, .. } = measured;
     let peak = match (measured.fraction_of_peak, measured.peak_gflops) {
         (Some(fraction), Some(peak)) => {
@@ -173,7 +191,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "{path}, batch {batch}, {threads} thread{}, {} runs\n{}\n{:.1} G operations/s: {peak}\n\
-         one core reads {:.1} GB/s from memory; the path takes {}{}",
+         one core reads {:.1} GB/s from memory; the path takes {}{}{}",
         if *threads == 1 { "" } else { "s" },
         measured.runs,
         output::table(
@@ -191,5 +209,22 @@ fn text(report: &Report) -> String {
         measured.cache_hit_rate.map_or(String::new(), |rate| {
             format!("\nits cache held {:.1} % of the distinct ids asked for", 100.0 * rate)
         }),
+        kernel_times.as_ref().map_or(String::new(), kernels),
+    )
+}
+
+fn kernels(report: &KernelReport) -> String {
+    let total: f64 = report.kernels.iter().map(|share| share.us).sum();
+    let row = |kernel: &str, calls: String, us: f64| {
+        let share = format!("{:.0} %", 100.0 * us / report.batch_us);
+        [kernel.to_owned(), calls, format!("{us:.1}"), share]
+    };
+    let shares = report.kernels.iter();
+    let rows = shares.map(|share| row(share.kernel, format!("{:.0}", share.calls), share.us));
+    let rest = row("the rest", String::new(), report.batch_us - total);
+    format!(
+        "\nkernels by the device's clock, in batches of {:.1} µs with it\n{}",
+        report.batch_us,
+        output::table(["kernel", "calls", "µs", "share"], rows.chain([rest]))
     )
 }

@@ -57,7 +57,8 @@ impl Eval {
         let executable = match &self.onnx_file {
             Some(file) => {
                 let shape = BatchShape::new(&bundle.manifest().schema);
-                registry::open_file(backend, file, &shape).or_bad_input()?
+                registry::open_file(backend, file, &shape, registry::Resources::default())
+                    .or_bad_input()?
             }
             None => {
                 let program = bundle.program(self.path.variant()).or_bad_input()?;

@@ -112,7 +112,7 @@ impl Load {
         let profiles = ProfileFile::load(file).or_bad_input()?.paths;
         let config = SimConfig {
             seed: self.shape.seed,
-            router: router_config(RouterConfig::default().max_queued, Duration::ZERO),
+            router: router_config(RouterConfig::default().max_queued, Duration::ZERO, None),
             ..SimConfig::default()
         };
         simulate(&profiles, &self.compare_policy, &options.trace, &config).map(Some).or_bad_input()

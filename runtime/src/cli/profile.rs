@@ -11,8 +11,8 @@ use mprec_backends::{BackendKind, Path, registry};
 use mprec_representations::Bundle;
 use mprec_router::Profiles;
 use mprec_runtime::{
-    config::Declared,
-    paths::{Loader, Memory, PathsError, ResidentPath, bring_up},
+    config::{Declared, MAX_OPERATION_THREADS},
+    paths::{Allowance, Loader, PathsError, ResidentPath, bring_up},
     profiler::{Machine, PROFILE_FORMAT, ProfileFile, ProfileOptions, measure},
 };
 
@@ -51,6 +51,9 @@ pub(super) struct Profile {
     /// Copy tables to memory of their own first, as `serving.resident_tables` does.
     #[arg(long)]
     resident_tables: bool,
+    /// Threads of one operation on `onnx` and `torch:cpu`, as `serving.operation_threads`. Serve with the same.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_OPERATION_THREADS)))]
+    operation_threads: u16,
     /// Memory of each worker's cache of vectors, for each path with a DHE; 0 is none. Serve with the same.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     cache: usize,
@@ -65,11 +68,17 @@ impl Profile {
         check_cache(self.cache).map_err(Failure::input)?;
         let hot = hot_ids(&bundle, self.data.as_deref(), self.cache)?;
         let resident_tables = self.resident_tables;
-        let memory = Memory { cache_bytes: self.cache, hot, resident_tables };
+        let allowance = Allowance {
+            cache_bytes: self.cache,
+            hot,
+            resident_tables,
+            threads: self.operation_threads,
+            ..Allowance::default()
+        };
         let resident = if self.paths.is_empty() {
-            self.usable_paths(&bundle, &memory, output)?
+            self.usable_paths(&bundle, &allowance, output)?
         } else {
-            bring_up(&bundle, &self.paths, &Declared::default(), &memory).or_bad_input()?
+            bring_up(&bundle, &self.paths, &Declared::default(), &allowance).or_bad_input()?
         };
         let inputs = inputs(&bundle, self.data.as_deref(), output)?;
         let seconds = self.seconds.unwrap_or(SECONDS_PER_PATH * resident.len() as f64);
@@ -93,12 +102,12 @@ impl Profile {
     fn usable_paths(
         &self,
         bundle: &Bundle,
-        memory: &Memory,
+        allowance: &Allowance,
         output: &Output,
     ) -> Result<Vec<ResidentPath>, Failure> {
         let on_cpu = default_paths(bundle).or_bad_input()?;
         let declared = Declared::default();
-        let mut loader = Loader::new(bundle, &declared, memory);
+        let mut loader = Loader::new(bundle, &declared, allowance);
         let mut resident = Vec::new();
         for backend in self.usable_backends()? {
             for path in &on_cpu {

@@ -8,10 +8,10 @@ use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
-    engine::{Engine, EngineError, EngineOptions},
+    engine::{Backoff, Engine, EngineError, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
-    paths::{Memory, ResidentPath, bring_up},
+    paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
 };
@@ -100,8 +100,10 @@ impl Serve {
         let bytes = config.serving().cache_bytes;
         let hot = hot_ids(&bundle, self.data.as_deref(), bytes)?;
         let resident_tables = config.serving().resident_tables;
-        let memory = Memory { cache_bytes: bytes, hot, resident_tables };
-        let resident = bring_up(&bundle, &paths, config.declared(), &memory).or_bad_input()?;
+        let budgets = config.budgets().clone();
+        let threads = config.serving().operation_threads;
+        let allowance = Allowance { cache_bytes: bytes, hot, resident_tables, threads, budgets };
+        let resident = bring_up(&bundle, &paths, config.declared(), &allowance).or_bad_input()?;
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
@@ -181,6 +183,8 @@ fn run_server(
         min_quality: config.constraints().min_quality,
         pin_workers: config.serving().pin_workers,
         record: config.record().cloned(),
+        max_parts: config.serving().max_parts,
+        recovery: Backoff::default(),
     };
     let engine = Engine::start(Arc::clone(&model), resident, profiles, &options);
     let engine = Arc::new(engine.map_err(|error| match error {

@@ -13,11 +13,14 @@ use mprec_representations::{batch::MAX_IDS, bundle::is_name};
 use mprec_router::PolicyName;
 
 use super::{
-    Config, ConfigError, ConfigFile, Constraints, Declared, DeclaredQuality, ModelConfig,
+    Budgets, Config, ConfigError, ConfigFile, Constraints, Declared, DeclaredQuality, ModelConfig,
     ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile,
     VariantFile, default,
 };
-use crate::record::RecordOptions;
+use crate::{paths::device, record::RecordOptions};
+
+/// More than any one machine's cores.
+pub const MAX_OPERATION_THREADS: u16 = 1_024;
 
 /// Beyond this, `mprec materialise` holds every id's vector in less.
 pub const MAX_CACHE_BYTES: usize = 1 << 36;
@@ -75,6 +78,7 @@ impl ConfigFile {
         let min_quality = min_quality
             .map(|floor| within("constraints.min_quality", floor, 0.0, 1.0))
             .transpose()?;
+        let budgets = check_budgets(self.budgets, &serving.paths)?;
         let queue = check_queue(self.queue)?;
         let fits = queue.samples >= server.max_samples;
         let expected = format!(
@@ -103,6 +107,7 @@ impl ConfigFile {
             policy,
             constraints: Constraints { sla, min_quality },
             serving,
+            budgets,
             queue,
             profile,
             declared,
@@ -140,11 +145,21 @@ fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
         workers: workers
             .map(|count| within("serving.workers", count, 1, mprec_router::MAX_LANES))
             .transpose()?,
+        operation_threads: within(
+            "serving.operation_threads",
+            file.operation_threads.unwrap_or(1),
+            1,
+            MAX_OPERATION_THREADS,
+        )?,
         pin_workers: file.pin_workers.unwrap_or(false),
         resident_tables: file.resident_tables.unwrap_or(false),
         max_batch: file
             .max_batch
             .map(|samples| within("serving.max_batch", samples, 1, mprec_router::MAX_SAMPLES))
+            .transpose()?,
+        max_parts: file
+            .max_parts
+            .map(|parts| within("serving.max_parts", parts, 1, mprec_router::MOST_PARTS))
             .transpose()?,
         linger: Duration::from_micros(within("serving.linger_us", linger_us, 0, 1_000_000)?),
         cache_bytes: within("serving.cache_bytes", cache_bytes, 0, MAX_CACHE_BYTES)?,
@@ -164,6 +179,21 @@ fn check_policy(text: &str, paths: &[String]) -> Result<PolicyName, ConfigError>
         ensure(paths.contains(path), key, quoted(text), expected)?;
     }
     Ok(policy)
+}
+
+fn check_budgets(file: Budgets, paths: &[String]) -> Result<Budgets, ConfigError> {
+    // Paths were read before.
+    let devices: BTreeSet<String> = paths
+        .iter()
+        .filter_map(|path| path.parse::<BackendPath>().ok())
+        .map(|path| device(path.backend()))
+        .collect();
+    for name in file.keys() {
+        let known = devices.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let expected = format!("the devices of `serving.paths` are {known}");
+        ensure(devices.contains(name), "budgets", quoted(name), expected)?;
+    }
+    Ok(file)
 }
 
 fn check_queue(file: QueueFile) -> Result<QueueLimits, ConfigError> {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use mprec_router::PolicyName;
 
+use super::ByteSize;
 use crate::record::RecordOptions;
 
 /// A checked configuration.
@@ -14,6 +15,7 @@ pub struct Config {
     pub(super) policy: PolicyName,
     pub(super) constraints: Constraints,
     pub(super) serving: Serving,
+    pub(super) budgets: Budgets,
     pub(super) queue: QueueLimits,
     pub(super) profile: ProfileConfig,
     pub(super) declared: Declared,
@@ -58,6 +60,8 @@ pub struct Serving {
     pub paths: Vec<String>,
     /// Worker threads of the CPU; `None` is one per core.
     pub workers: Option<u32>,
+    /// Threads of one operation on a CPU, where a backend's library has threads of its own.
+    pub operation_threads: u16,
     /// Whether each worker keeps to one core.
     pub pin_workers: bool,
     /// Whether tables are copied to memory of their own, in large pages where the system grants them.
@@ -67,9 +71,14 @@ pub struct Serving {
     pub max_batch: Option<u32>,
     /// How long a batch that is not full waits for more while a worker is idle.
     pub linger: Duration,
+    /// The most parts that a query is split into; `None` is as many as its device has workers, 1 is never.
+    pub max_parts: Option<u32>,
     /// Bytes of each worker's cache for each path that computes vectors per id; 0 is none.
     pub cache_bytes: usize,
 }
+
+/// Most bytes of all paths on a device, by the device's name; a device that is not there has no limit.
+pub type Budgets = BTreeMap<String, ByteSize>;
 
 /// What may wait. Whatever exceeds a limit is refused as overload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +142,11 @@ impl Config {
     /// Paths and workers.
     pub fn serving(&self) -> &Serving {
         &self.serving
+    }
+
+    /// Most bytes of all paths on a device.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// What may wait.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ByteSize, ConfigError};
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -28,6 +28,8 @@ pub struct ConfigFile {
     pub constraints: ConstraintsFile,
     /// `[serving]`
     pub serving: ServingFile,
+    /// `[budgets]`: bytes of all paths on a device, by its name.
+    pub budgets: BTreeMap<String, ByteSize>,
     /// `[queue]`
     pub queue: QueueFile,
     /// `[profile]`
@@ -92,6 +94,8 @@ pub struct ServingFile {
     pub paths: Option<Vec<String>>,
     /// Worker threads of the CPU.
     pub workers: Option<u32>,
+    /// Threads of one operation.
+    pub operation_threads: Option<u16>,
     /// Whether each worker keeps to one core.
     pub pin_workers: Option<bool>,
     /// Whether tables are copied to memory of their own.
@@ -100,6 +104,8 @@ pub struct ServingFile {
     pub max_batch: Option<u32>,
     /// Wait for a fuller batch.
     pub linger_us: Option<u64>,
+    /// Most parts that a query is split into.
+    pub max_parts: Option<u32>,
     /// Bytes of a worker's cache for a path.
     pub cache_bytes: Option<usize>,
 }

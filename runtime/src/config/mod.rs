@@ -7,6 +7,7 @@
 //!
 //! `runtime/mprec.example.toml` documents every key.
 
+mod bytes;
 mod check;
 mod checked;
 mod default;
@@ -16,10 +17,11 @@ mod file;
 mod tests;
 
 pub use self::{
-    check::MAX_CACHE_BYTES,
+    bytes::{ByteSize, ByteSizeError},
+    check::{MAX_CACHE_BYTES, MAX_OPERATION_THREADS},
     checked::{
-        Config, Constraints, Declared, DeclaredQuality, ModelConfig, ProfileConfig, QueueLimits,
-        ServerConfig, Serving,
+        Budgets, Config, Constraints, Declared, DeclaredQuality, ModelConfig, ProfileConfig,
+        QueueLimits, ServerConfig, Serving,
     },
     error::ConfigError,
     file::{

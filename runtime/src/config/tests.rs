@@ -58,6 +58,7 @@ fn the_example_shows_every_key() {
     let config = file.check().unwrap();
     assert_eq!(config.declared().quality["hybrid@cpu"].accuracy, 0.7898);
     assert_eq!(config.serving().workers, Some(2));
+    assert_eq!(config.budgets()["cpu"], ByteSize(32 << 30));
 }
 
 #[test]
@@ -98,6 +99,10 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
             "`constraints.min_quality` is 79; it must be 0 to 1",
         ),
         (&with("serving.workers = 0"), "`serving.workers` is 0; it must be 1 to 256"),
+        (
+            &with("budgets.gpu = \"1GB\""),
+            "`budgets` is \"gpu\"; the devices of `serving.paths` are cpu",
+        ),
         (
             &with("serving.cache_bytes = 100000000000"),
             "`serving.cache_bytes` is 100000000000; it must be 0 to 68719476736",

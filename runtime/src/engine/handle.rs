@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use mprec_router::{PolicyName, Profiles, Router, RouterConfig};
+use mprec_router::{PathId, PolicyName, Profiles, Router, RouterConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    EngineError, EngineStats, housekeeper,
+    Backoff, EngineError, EngineStats, housekeeper,
     recorded::RecordedRouter,
+    recovery,
     shared::{Shared, ThreadEnds, lock},
     worker::{self, Worker},
 };
@@ -37,6 +38,11 @@ pub struct EngineOptions {
     pub pin_workers: bool,
     /// Where to record decisions to; `None` records nothing.
     pub record: Option<RecordOptions>,
+    /// The most parts that a query is split into; `None` is as many as its device has lanes, 1 is
+    /// never. See [`RouterConfig::max_parts`].
+    pub max_parts: Option<u32>,
+    /// When paths that went down are probed.
+    pub recovery: Backoff,
 }
 
 /// Answers the queries of one model on its resident paths.
@@ -65,12 +71,13 @@ const JOIN_LIMIT: Duration = Duration::from_secs(2);
 /// busy machine, rendering and sending an answer about as much again.
 const OVERHEAD_US: u64 = 100;
 
-/// The router's settings in an engine with these limits.
-pub fn router_config(max_queued: usize, linger: Duration) -> RouterConfig {
+/// The router's settings in an engine with these limits; see [`EngineOptions`].
+pub fn router_config(max_queued: usize, linger: Duration, max_parts: Option<u32>) -> RouterConfig {
     RouterConfig {
         max_queued,
         linger_us: u64::try_from(linger.as_micros()).unwrap_or(u64::MAX),
         overhead_us: OVERHEAD_US,
+        max_parts,
         ..RouterConfig::default()
     }
 }
@@ -96,9 +103,11 @@ impl Engine {
         profiles: Profiles,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let executables = worker::match_up(resident, &profiles)?;
-        let config = router_config(options.queue.queries, options.linger);
+        let (executables, revive) = worker::match_up(resident, &profiles)?;
+        let config = router_config(options.queue.queries, options.linger, options.max_parts);
         let router = Router::new(profiles.clone(), &options.policy, config.clone())?;
+        let takes = |id: &PathId| executables[usize::from(id.0)].takes_weights();
+        let weighted = profiles.ids().filter(takes).collect();
         let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
         let caches = workers.iter().map(Worker::caches).collect();
         let (recorder, log) = match &options.record {
@@ -118,7 +127,7 @@ impl Engine {
             None => (None, None),
         };
         let router = RecordedRouter::new(router, recorder);
-        let shared = Arc::new(Shared::new(model, &profiles, router, caches, options));
+        let shared = Arc::new(Shared::new(model, &profiles, weighted, router, caches, options));
 
         let engine = Self { shared, threads: Mutex::default(), log: Mutex::new(log) };
         for worker in workers {
@@ -126,6 +135,9 @@ impl Engine {
             engine.spawn(name, move |shared| worker.work(shared))?;
         }
         engine.spawn("housekeeper".to_owned(), housekeeper::keep_house)?;
+        let lanes = profiles.paths().iter().map(|path| path.lanes as usize).collect::<Vec<_>>();
+        let attend = move |shared: &Shared| recovery::attend(shared, &revive, &lanes);
+        engine.spawn("recovery".to_owned(), attend)?;
         Ok(engine)
     }
 
@@ -216,6 +228,10 @@ impl Service for Engine {
                 batch_time: path.counts.batch_time,
                 correction: path.correction,
                 coverage: path.coverage,
+                rerouted: path.counts.rerouted,
+                ejections: path.counts.ejections,
+                probes: path.counts.probes,
+                probes_failed: path.counts.probes_failed,
                 cache: path.cache,
             };
             metrics.observe_path(&path.name, &observation);

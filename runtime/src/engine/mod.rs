@@ -18,10 +18,12 @@
 //! supplies threads, clocks and memory, and so the simulator runs the same rules.
 //!
 //! A query whose client went away leaves its queue at once. A query that expires in the queue is
-//! answered so by the next worker, or by the housekeeper if all are busy. A path
+//! answered so by the next worker, or by the housekeeper if all are busy. A large query that the router
+//! admits in parts is run by several workers at once and answered with its last part. A path
 //! whose device fails or panics goes down: what waited for it is decided anew, once, while its
-//! deadline allows. Bringing it up again takes a restart.
+//! deadline allows, and the path is probed until it can be brought up again.
 
+mod assembly;
 mod clock;
 mod error;
 mod gone;
@@ -29,6 +31,7 @@ mod handle;
 mod housekeeper;
 mod outcome;
 mod recorded;
+mod recovery;
 mod shared;
 mod state;
 mod stats;
@@ -40,5 +43,6 @@ mod worker;
 pub use self::{
     error::EngineError,
     handle::{Drained, Engine, EngineOptions, router_config},
+    recovery::Backoff,
     stats::{EngineStats, PathCounts, PathStats},
 };

@@ -24,8 +24,10 @@ pub(super) fn refusal(
     let retry_after = refused.retry_after;
     match refused.reason {
         RefuseReason::NoPathMeetsFloor => {
-            Refusal::Quality { min_quality: query.min_quality(), best: best_accuracy(state) }
+            Refusal::Quality { min_quality: query.min_quality(), best: best_accuracy(query, state) }
         }
+        // Nothing else of a query keeps it from a path.
+        RefuseReason::NoPathTakesIt => Refusal::Weighted,
         RefuseReason::NoPathUp => Refusal::Unavailable { reason: "no path is up" },
         RefuseReason::QueueFull => {
             Refusal::Overloaded { reason: "too many queries wait", retry_after }
@@ -46,7 +48,10 @@ pub(super) fn deadline_passed(deadline: Time, now: Time) -> Refusal {
     Refusal::DeadlinePassed { late: now.since(deadline) }
 }
 
-fn best_accuracy(state: &RouterState) -> f64 {
-    let up = state.profiles().ids().filter(|&path| state.path(path).health == Health::Up);
+fn best_accuracy(query: &Query, state: &RouterState) -> f64 {
+    let up = state
+        .profiles()
+        .ids()
+        .filter(|&path| state.path(path).health == Health::Up && query.paths().contains(path));
     up.map(|path| state.profiles().path(path).accuracy).fold(0.0, f64::max)
 }

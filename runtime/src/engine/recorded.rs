@@ -51,18 +51,18 @@ impl RecordedRouter {
     }
 
     /// See [`RouterState::completed`].
-    pub(super) fn completed(&mut self, batch: &Batch, observed: Duration, now: Time) {
+    pub(super) fn completed(&mut self, batch: &mut Batch, observed: Duration, now: Time) {
         self.router.completed(batch, observed, now);
         if let Some(recorder) = &mut self.recorder {
-            recorder.completed(now, batch.device, batch.lane, observed);
+            recorder.completed(now, batch, observed);
         }
     }
 
-    /// See [`RouterState::failed`]. `answered` if the batch ran all the same, and only taught nothing.
-    pub(super) fn failed(&mut self, batch: &Batch, answered: bool, now: Time) {
-        self.router.state_mut().failed(batch);
+    /// See [`RouterState::failed`].
+    pub(super) fn failed(&mut self, batch: &mut Batch, now: Time) {
+        self.router.state_mut().failed(batch, now);
         if let Some(recorder) = &mut self.recorder {
-            recorder.failed(now, batch.device, batch.lane, answered);
+            recorder.failed(now, batch);
         }
     }
 
@@ -92,10 +92,11 @@ impl RecordedRouter {
     /// See [`RouterState::take_expired`].
     pub(super) fn take_expired(&mut self, device: DeviceId, now: Time, expired: &mut Vec<Queued>) {
         let before = expired.len();
+        let queued = self.router.state().queued();
         self.router.state_mut().take_expired(device, now, expired);
-        // Nothing was expired, so nothing changed.
+        // If nothing left the queues, nothing changed.
         if let Some(recorder) = &mut self.recorder
-            && expired.len() > before
+            && self.router.state().queued() != queued
         {
             recorder.expired(now, device, &expired[before..]);
         }

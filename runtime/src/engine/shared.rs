@@ -7,7 +7,7 @@ use std::{
 
 use mprec_backends::CacheStatistics;
 use mprec_representations::Batch;
-use mprec_router::{DeviceId, Health, Profiles, Query, Time};
+use mprec_router::{DeviceId, Health, PathSet, Profiles, Query, Time};
 use tokio::sync::oneshot;
 
 use super::{
@@ -34,9 +34,13 @@ pub(super) struct Shared {
     work: Vec<Condvar>,
     /// Where the housekeeper sleeps.
     chores: Condvar,
+    /// Where the thread sleeps that probes paths.
+    outages: Condvar,
     /// Where [`Shared::drain`] and [`Shared::await_threads`] wait.
     idle: Condvar,
     min_quality: f64,
+    /// Paths that take weights of ids.
+    weighted: PathSet,
     /// A batch of no samples in the model's shape.
     empty: Batch,
 }
@@ -58,6 +62,7 @@ impl Shared {
     pub(super) fn new(
         model: Arc<Model>,
         profiles: &Profiles,
+        weighted: PathSet,
         router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
         options: &EngineOptions,
@@ -72,11 +77,13 @@ impl Shared {
             labels: profiles.paths().iter().map(label).collect(),
             clock: Clock::start(),
             gone: Arc::default(),
-            state: Mutex::new(State::new(router, caches, options.queue)),
+            state: Mutex::new(State::new(router, caches, options)),
             work: profiles.devices().iter().map(|_| Condvar::new()).collect(),
             chores: Condvar::new(),
+            outages: Condvar::new(),
             idle: Condvar::new(),
             min_quality: options.min_quality.unwrap_or(0.0),
+            weighted,
             empty: model.shape.empty(),
             model,
         }
@@ -103,6 +110,7 @@ impl Shared {
         {
             return Err(Refusal::Unavailable { reason: "the batch is not of this model's shape" });
         }
+        let paths = if batch.is_weighted() { self.weighted } else { PathSet::ALL };
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         let (from, until) = (self.clock.time(arrival), self.clock.time(deadline));
@@ -117,7 +125,7 @@ impl Shared {
             state.counts.refused_unavailable += 1;
             return Err(Refusal::Unavailable { reason: "the server is stopping" });
         }
-        let query = query.with_priority(outcome::priority(priority));
+        let query = query.with_priority(outcome::priority(priority)).with_paths(paths);
         let now = self.clock.now();
         state.forget_gone(&self.gone, now);
         if query.deadline() <= now {
@@ -126,7 +134,8 @@ impl Shared {
         }
         let path = mprec_router::PathId(0);
         let reply = Reply { query, arrival, path, downgraded: false, failures: 0, sender };
-        match state.admit(Ticket { batch, reply }, Some(&self.gone), now) {
+        let ticket = Ticket { batch: Arc::new(batch), reply, assembly: None };
+        match state.admit(ticket, Some(&self.gone), now) {
             Ok(path) => {
                 let device = state.router.state().profiles().device_of(path);
                 self.wake(&mut state, device, query.deadline());
@@ -157,10 +166,11 @@ impl Shared {
         }
     }
 
-    /// Wakes every worker: queries moved between paths.
+    /// Wakes every thread: queries moved between paths, or executables did.
     pub(super) fn wake_all(&self) {
         self.work.iter().for_each(Condvar::notify_all);
         self.chores.notify_one();
+        self.outages.notify_one();
     }
 
     /// Tells who waits for the end that nothing is left to do, if so.
@@ -187,6 +197,15 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         let until = state.housekeeping;
         self.sleep(&self.chores, state, until)
+    }
+
+    /// Sleeps until a path may have to be probed, at the latest until `until`.
+    pub(super) fn await_probe<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        until: Time,
+    ) -> MutexGuard<'a, State> {
+        self.sleep(&self.outages, state, until)
     }
 
     fn sleep<'a>(

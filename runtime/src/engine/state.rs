@@ -1,16 +1,23 @@
 //! What is behind the engine's lock: the router, and every query between admission and outcome.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use mprec_backends::CacheStatistics;
+use mprec_backends::{CacheStatistics, Executable};
 use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Time};
 
 use super::{
+    EngineOptions,
+    assembly::Assembly,
     gone::Gone,
     outcome,
     recorded::RecordedRouter,
+    recovery::{Delivery, Outage},
     stats::{Counts, PathCounts},
-    ticket::{Letter, Reply, Ticket},
+    ticket::{Letter, Piece, Reply, Ticket},
 };
 use crate::{config::QueueLimits, service::Refusal};
 
@@ -32,7 +39,7 @@ pub(super) enum Phase {
 pub(super) struct State {
     pub(super) router: RecordedRouter,
     pub(super) phase: Phase,
-    /// Replies of the batch that each worker runs. Here and not with the worker, so that they are in
+    /// Replies of the whole queries in the batch that each worker runs. Here and not with the worker, so that they are in
     /// reach when its device never returns.
     pub(super) running: Vec<Vec<Reply>>,
     /// When the housekeeper looks next.
@@ -42,7 +49,14 @@ pub(super) struct State {
     pub(super) counts: Counts,
     /// By worker and path; zeros where there is no cache.
     pub(super) caches: Vec<Vec<CacheStatistics>>,
+    /// By worker: executables that it shall use or let go of.
+    pub(super) deliveries: Vec<Vec<Delivery>>,
+    /// By path.
+    outages: Vec<Outage>,
+    /// Queries that wait, and those that run in parts.
     waiting: HashMap<QueryId, Ticket>,
+    /// Of those, the ones that have no part waiting any more.
+    running_apart: usize,
     waiting_samples: usize,
     waiting_bytes: usize,
     limits: QueueLimits,
@@ -56,7 +70,7 @@ impl State {
     pub(super) fn new(
         router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
-        limits: QueueLimits,
+        options: &EngineOptions,
     ) -> Self {
         let paths = router.state().profiles().paths().len();
         Self {
@@ -66,11 +80,14 @@ impl State {
             housekeeping: Time::MAX,
             threads: (0, 0),
             counts: Counts { paths: vec![PathCounts::default(); paths], ..Counts::default() },
+            deliveries: caches.iter().map(|_| Vec::new()).collect(),
             caches,
+            outages: vec![Outage::none(options.recovery); paths],
             waiting: HashMap::new(),
+            running_apart: 0,
             waiting_samples: 0,
             waiting_bytes: 0,
-            limits,
+            limits: options.queue,
             next_id: 0,
             gone: Vec::new(),
         }
@@ -84,7 +101,7 @@ impl State {
 
     /// Queries and samples that wait.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.waiting.len(), self.waiting_samples)
+        (self.waiting.len() - self.running_apart, self.waiting_samples)
     }
 
     /// Whether no query is anywhere between admission and outcome.
@@ -124,6 +141,7 @@ impl State {
                 return Err((ticket.reply, refusal));
             }
         };
+        ticket.assembly = (admission.parts > 1).then(|| Assembly::new(admission.parts, samples));
         ticket.reply.path = admission.path;
         ticket.reply.downgraded |= admission.downgraded;
         if let Some(gone) = gone {
@@ -161,32 +179,72 @@ impl State {
         }
     }
 
-    /// Hands the queries of a batch to a worker. Those whose clients went away are dropped.
-    pub(super) fn start(
-        &mut self,
-        queries: &[Queued],
-        worker: usize,
-        batches: &mut Vec<mprec_representations::Batch>,
-    ) {
-        for queued in queries {
-            let Some(ticket) = self.remove(queued.id) else { continue };
+    /// Hands the queries of a batch, and the parts of queries, to a worker. Whole ones whose clients
+    /// went away are dropped.
+    pub(super) fn start(&mut self, queries: &[Queued], worker: usize, pieces: &mut Vec<Piece>) {
+        for &entry in queries {
+            if let Some(split) = entry.split {
+                let Some(ticket) = self.waiting.get_mut(&entry.id) else { continue };
+                let Some(assembly) = &mut ticket.assembly else { continue };
+                assembly.begin(split);
+                pieces.push(Piece { batch: Arc::clone(&ticket.batch), entry });
+                if !ticket.waits() {
+                    self.running_apart += 1;
+                    self.waiting_samples -= ticket.batch.samples();
+                    self.waiting_bytes -= ticket.bytes();
+                }
+                continue;
+            }
+            let Some(ticket) = self.remove(entry.id) else { continue };
             if ticket.reply.is_abandoned() {
                 self.count(ticket.reply.path).abandoned += 1;
                 continue;
             }
-            batches.push(ticket.batch);
+            pieces.push(Piece { batch: ticket.batch, entry });
             self.running[worker].push(ticket.reply);
         }
     }
 
-    /// Takes a path down for good. What waits for it is decided anew.
+    /// Puts the scores of a part in their place, if its query is not over.
+    pub(super) fn put(
+        &mut self,
+        part: &Queued,
+        scores: &[f32],
+        started: Instant,
+        batch_samples: usize,
+    ) {
+        let ticket = self.waiting.get_mut(&part.id);
+        if let Some(assembly) = ticket.and_then(|ticket| ticket.assembly.as_mut())
+            && assembly.is_of(part)
+        {
+            assembly.put(part, scores, started, batch_samples);
+        }
+    }
+
+    /// Takes out a query that ran in parts and is over.
+    pub(super) fn take_apart(&mut self, ended: &Queued) -> Option<Ticket> {
+        let ticket = self.waiting.get(&ended.id)?;
+        let is_of = ticket.assembly.as_ref().is_some_and(|assembly| assembly.is_of(ended));
+        if is_of { self.remove(ended.id) } else { None }
+    }
+
+    /// Takes a path down until a probe finds that it works again. What waits for it is decided anew.
+    /// Returns until when it is left alone, or `None` if it was down already.
     pub(super) fn take_down(
         &mut self,
         path: PathId,
         message: &Arc<str>,
         now: Time,
         letters: &mut Vec<Letter>,
-    ) {
+    ) -> Option<Duration> {
+        if self.router.state().path(path).health == Health::Down {
+            return None;
+        }
+        self.count(path).ejections += 1;
+        let delay = self.outages[usize::from(path.0)].begin(now);
+        // The device may need their memory to be prepared anew.
+        let workers = self.workers_of(path);
+        self.deliveries[workers].iter_mut().for_each(|deliveries| deliveries.push((path, None)));
         let mut orphans = Vec::new();
         self.router.set_health(path, Health::Down, now, &mut orphans);
         for queued in orphans {
@@ -194,6 +252,53 @@ impl State {
                 self.decide_again(ticket, message, now, letters);
             }
         }
+        Some(delay)
+    }
+
+    /// A path to be probed now, if there is one. Its outage must be reported on before the next.
+    pub(super) fn begin_probe(&mut self, now: Time) -> Option<PathId> {
+        let at = self.outages.iter().position(|outage| outage.probe_at <= now)?;
+        self.outages[at].probe_at = Time::MAX;
+        // Paths are numbered in 16 bits.
+        let path = PathId(at as u16);
+        self.count(path).probes += 1;
+        Some(path)
+    }
+
+    /// When the next path is to be probed.
+    pub(super) fn next_probe(&self) -> Time {
+        self.outages.iter().map(|outage| outage.probe_at).min().unwrap_or(Time::MAX)
+    }
+
+    /// A probe failed. Returns until when the path is left alone.
+    pub(super) fn probe_failed(&mut self, path: PathId, now: Time) -> Duration {
+        self.count(path).probes_failed += 1;
+        self.outages[usize::from(path.0)].wait(now)
+    }
+
+    /// A probe worked: gives each worker of the path an executable, and takes queries for it again.
+    pub(super) fn readmit(
+        &mut self,
+        path: PathId,
+        executables: Vec<Box<dyn Executable>>,
+        now: Time,
+    ) {
+        let workers = self.workers_of(path);
+        for (deliveries, executable) in self.deliveries[workers].iter_mut().zip(executables) {
+            deliveries.push((path, Some(executable)));
+        }
+        self.outages[usize::from(path.0)].end(now);
+        self.router.set_health(path, Health::Up, now, &mut Vec::new());
+    }
+
+    /// The workers of a path's device: they are numbered device by device, a worker for every lane.
+    fn workers_of(&self, path: PathId) -> std::ops::Range<usize> {
+        let profiles = self.router.state().profiles();
+        let device = profiles.device_of(path);
+        let lanes = |upto: usize| -> usize {
+            profiles.devices()[..upto].iter().map(|device| device.lanes as usize).sum()
+        };
+        lanes(usize::from(device.0))..lanes(usize::from(device.0) + 1)
     }
 
     /// Finds another path for a query whose path went down, or answers it as failed.
@@ -245,8 +350,12 @@ impl State {
 
     fn remove(&mut self, id: QueryId) -> Option<Ticket> {
         let ticket = self.waiting.remove(&id)?;
-        self.waiting_samples -= ticket.batch.samples();
-        self.waiting_bytes -= ticket.bytes();
+        if ticket.waits() {
+            self.waiting_samples -= ticket.batch.samples();
+            self.waiting_bytes -= ticket.bytes();
+        } else {
+            self.running_apart -= 1;
+        }
         Some(ticket)
     }
 }

@@ -19,6 +19,8 @@ pub struct EngineStats {
     pub refused_overload: u64,
     /// Queries refused on arrival because no path that is up has the quality they demand.
     pub refused_quality: u64,
+    /// Queries refused on arrival because no path takes the weights of their ids.
+    pub refused_weighted: u64,
     /// Queries refused on arrival because the engine was stopping or no path was up.
     pub refused_unavailable: u64,
     /// Queries that arrived after their deadline.
@@ -55,7 +57,8 @@ pub struct PathStats {
 }
 
 /// What became of the queries of one path. Every query taken is in exactly one of `answered`,
-/// `expired`, `abandoned` and `failed`, or waits or runs, or was refused when the engine stopped.
+/// `expired`, `abandoned` and `failed`, or waits or runs, or was refused when the engine stopped. A query that
+/// runs in parts counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathCounts {
     /// Queries answered with scores (or, where the model overflows, with the error that says so).
@@ -74,8 +77,14 @@ pub struct PathCounts {
     pub abandoned: u64,
     /// Queries answered as failed.
     pub failed: u64,
-    /// Queries that another path took over when this one went down; they count there.
+    /// Times that a query was decided anew because this path went down; it counts where it ended.
     pub rerouted: u64,
+    /// Times that it went down.
+    pub ejections: u64,
+    /// Times that it was probed while it was down.
+    pub probes: u64,
+    /// Of those, ones that found it still down.
+    pub probes_failed: u64,
     /// Batches run.
     pub batches: u64,
     /// Samples of the batches run.
@@ -89,6 +98,7 @@ pub(super) struct Counts {
     pub(super) paths: Vec<PathCounts>,
     pub(super) refused_overload: u64,
     pub(super) refused_quality: u64,
+    pub(super) refused_weighted: u64,
     pub(super) refused_unavailable: u64,
     pub(super) refused_late: u64,
 }
@@ -98,6 +108,7 @@ impl Counts {
         match refusal {
             Refusal::Overloaded { .. } => self.refused_overload += 1,
             Refusal::Quality { .. } => self.refused_quality += 1,
+            Refusal::Weighted => self.refused_weighted += 1,
             _ => self.refused_unavailable += 1,
         }
     }
@@ -137,6 +148,7 @@ impl EngineStats {
             queued_samples,
             refused_overload: state.counts.refused_overload,
             refused_quality: state.counts.refused_quality,
+            refused_weighted: state.counts.refused_weighted,
             refused_unavailable: state.counts.refused_unavailable,
             refused_late: state.counts.refused_late,
             promises: router.promises(),

@@ -5,4 +5,8 @@ mod failure;
 mod fake;
 mod lifecycle;
 mod queueing;
+mod recording;
+mod recovery;
+mod splitting;
 mod stress;
+mod weights;

@@ -3,16 +3,27 @@
 use std::{sync::Arc, time::Instant};
 
 use mprec_representations::Batch;
-use mprec_router::{PathId, Query};
+use mprec_router::{PathId, Query, Queued};
 use tokio::sync::oneshot;
 
+use super::assembly::Assembly;
 use crate::service::{Outcome, Refusal};
 
-/// A query that waits: what to run, and whom to tell.
+/// A query that waits, or runs in parts: what to run, and whom to tell.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    pub(super) batch: Batch,
+    /// Shared with the workers that run it, which take their parts of it without the engine's lock.
+    pub(super) batch: Arc<Batch>,
     pub(super) reply: Reply,
+    /// Of a query that was admitted in parts.
+    pub(super) assembly: Option<Assembly>,
+}
+
+/// What one entry of a router's batch asks a worker to run.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) batch: Arc<Batch>,
+    pub(super) entry: Queued,
 }
 
 /// Whom to tell, and what about. The sender is used up by the one outcome.
@@ -31,6 +42,23 @@ impl Ticket {
     /// Bytes that its values take.
     pub(super) fn bytes(&self) -> usize {
         bytes(&self.batch)
+    }
+
+    /// Whether all or a part of it waits.
+    pub(super) fn waits(&self) -> bool {
+        self.assembly.as_ref().is_none_or(Assembly::waits)
+    }
+}
+
+impl Piece {
+    pub(super) fn is_part(&self) -> bool {
+        self.entry.split.is_some()
+    }
+
+    /// The samples of a part as a batch of their own; `None` for a whole query.
+    pub(super) fn cut(&self) -> Option<Batch> {
+        let range = self.entry.offset as usize..(self.entry.offset + self.entry.samples) as usize;
+        self.is_part().then(|| self.batch.slice(range))
     }
 }
 

@@ -13,13 +13,14 @@ use mprec_router::{DeviceId, Next, Profiles, Time};
 
 use super::{
     EngineError,
+    assembly::Assembly,
     shared::Shared,
     state::{Phase, State},
-    ticket::{Letter, Reply, Ticket, post},
+    ticket::{Letter, PathLabel, Piece, Reply, Ticket, post},
 };
 use crate::{
-    paths::{CPU, ResidentPath},
-    service::{Answer, Refusal},
+    paths::{CPU, ResidentPath, Revive},
+    service::{Answer, Outcome, Refusal},
 };
 
 /// One thread's belongings. Every buffer is reused from batch to batch.
@@ -29,14 +30,19 @@ pub(super) struct Worker {
     device: DeviceId,
     name: String,
     core: Option<CoreId>,
-    /// By path; `None` for paths of other devices.
+    /// By path; `None` for paths of other devices and for those that are down.
     executables: Vec<Option<Box<dyn Executable>>>,
     taken: mprec_router::Batch,
-    /// The queries' own batches, in the order in which they are merged.
-    batches: Vec<Batch>,
+    /// What to run, in the order in which it is merged.
+    pieces: Vec<Piece>,
+    /// The samples of those pieces that are parts.
+    cuts: Vec<Option<Batch>>,
     merged: Option<Batch>,
     scores: Vec<f32>,
+    /// Of the whole queries among the pieces, in their order.
     replies: Vec<Reply>,
+    /// Queries whose last part was in the batch.
+    assembled: Vec<Ticket>,
     letters: Vec<Letter>,
 }
 
@@ -48,25 +54,26 @@ struct Failure {
     is_path: bool,
 }
 
-/// Puts the executables in the order of the profiles.
+/// Executables, and what makes them anew, by path.
+type Matched = (Vec<Box<dyn Executable>>, Vec<Revive>);
+
+/// Puts the executables, and what makes them anew, in the order of the profiles.
 pub(super) fn match_up(
     resident: Vec<ResidentPath>,
     profiles: &Profiles,
-) -> Result<Vec<Box<dyn Executable>>, EngineError> {
-    let mut slots: Vec<Option<Box<dyn Executable>>> = profiles.ids().map(|_| None).collect();
+) -> Result<Matched, EngineError> {
+    let mut slots: Vec<Option<_>> = profiles.ids().map(|_| None).collect();
     for path in resident {
         let name = path.path.to_string();
         let Some(id) = profiles.find(&name) else {
             return Err(EngineError::NoProfile { path: name });
         };
-        slots[usize::from(id.0)] = Some(path.executable);
+        slots[usize::from(id.0)] = Some((path.executable, path.revive));
     }
-    let matched = slots.into_iter().zip(profiles.paths());
-    matched
-        .map(|(slot, profile)| {
-            slot.ok_or_else(|| EngineError::NotResident { path: profile.name.clone() })
-        })
-        .collect()
+    let matched = slots.into_iter().zip(profiles.paths()).map(|(slot, profile)| {
+        slot.ok_or_else(|| EngineError::NotResident { path: profile.name.clone() })
+    });
+    Ok(matched.collect::<Result<Vec<_>, _>>()?.into_iter().unzip())
 }
 
 impl Worker {
@@ -102,10 +109,12 @@ impl Worker {
                     core: on_core.then(|| cores[lane % cores.len()]),
                     executables: own,
                     taken: mprec_router::Batch::default(),
-                    batches: Vec::new(),
+                    pieces: Vec::new(),
+                    cuts: Vec::new(),
                     merged: None,
                     scores: Vec::new(),
                     replies: Vec::new(),
+                    assembled: Vec::new(),
                     letters: Vec::new(),
                 });
             }
@@ -132,15 +141,25 @@ impl Worker {
         }
         let mut state = shared.state();
         while state.phase != Phase::Stopped {
+            if !state.deliveries[self.index].is_empty() {
+                let deliveries = std::mem::take(&mut state.deliveries[self.index]);
+                drop(state);
+                for (path, executable) in deliveries {
+                    // Letting go of the old one may take long, or wait for its device.
+                    self.executables[usize::from(path.0)] = executable;
+                }
+                state = shared.state();
+                continue;
+            }
             let now = shared.clock.now();
             state.forget_gone(&shared.gone, now);
             let next = state.router.next_batch(self.device, now, &mut self.taken);
             state.expire(&self.taken.expired, now, &mut self.letters);
             if next == Next::Run {
-                state.start(&self.taken.queries, self.index, &mut self.batches);
-                if self.batches.is_empty() {
+                state.start(&self.taken.queries, self.index, &mut self.pieces);
+                if self.pieces.is_empty() {
                     // Every client went away.
-                    state.router.failed(&self.taken, false, now);
+                    state.router.failed(&mut self.taken, now);
                     continue;
                 }
                 shared.pass_on(&mut state, self.device);
@@ -173,39 +192,43 @@ impl Worker {
         std::mem::swap(&mut self.replies, &mut state.running[self.index]);
         match result {
             Ok(()) => {
-                self.report(&mut state, shared.clock.now(), compute);
+                self.report(&mut state, shared.clock.now(), started, compute);
                 drop(state);
                 self.answer(shared, started, compute);
             }
             Err(failure) => {
-                self.give_up(&mut state, &failure, shared.clock.now());
+                let delay = self.give_up(&mut state, &failure, shared.clock.now());
                 drop(state);
                 shared.wake_all();
-                if failure.is_path {
+                if let Some(delay) = delay {
                     let path = &shared.labels[usize::from(self.taken.path.0)].name;
                     tracing::error!(
-                        %path, cause = %failure.message,
-                        "path is down; it takes no more queries until the server is restarted"
+                        %path, cause = %failure.message, next_probe = ?delay,
+                        "path is down; other paths take its queries until a probe finds it well"
                     );
                 }
             }
         }
-        self.batches.clear();
+        self.pieces.clear();
         post(&mut self.letters);
     }
 
-    /// Writes the scores of all batches, one after the other.
+    /// Writes the scores of all pieces, one after the other.
     fn score(&mut self, shared: &Shared) -> Result<(), Failure> {
-        let Self { executables, batches, merged, scores, taken, .. } = self;
+        let Self { executables, pieces, cuts, merged, scores, taken, .. } = self;
         let Some(executable) = &mut executables[usize::from(taken.path.0)] else {
-            unreachable!("the router gives a device batches of its own paths only");
+            unreachable!("the router gives a device batches of its own paths that are up only");
         };
-        // One query alone needs no copy.
-        let batch = if let [only] = batches.as_slice() {
-            only
+        cuts.clear();
+        cuts.extend(pieces.iter().map(Piece::cut));
+        let mut batches =
+            pieces.iter().zip(&*cuts).map(|(piece, cut)| cut.as_ref().unwrap_or(&piece.batch));
+        // One alone needs no copy.
+        let batch = if pieces.len() == 1 {
+            batches.next().expect("there is one piece")
         } else {
             let merged = merged.get_or_insert_with(|| shared.empty_batch());
-            merged.merge(batches.iter());
+            merged.merge(batches);
             merged
         };
         scores.clear();
@@ -218,37 +241,40 @@ impl Worker {
                 is_path: !matches!(
                     error,
                     BackendError::Program(_)
+                        | BackendError::Sample { .. }
                         | BackendError::Scores { .. }
                         | BackendError::Weighted { .. }
                 ),
             }),
             Err(panic) => {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .copied()
-                    .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                    .unwrap_or("no message");
-                Err(Failure { message: format!("panicked: {text}").into(), is_path: true })
+                let message = format!("panicked: {}", panic_text(&*panic)).into();
+                Err(Failure { message, is_path: true })
             }
         }
     }
 
-    /// Tells the router, and counts.
-    fn report(&self, state: &mut State, now: Time, compute: Duration) {
-        // A batch that clients left on its way here was not the one that was predicted: it frees its
-        // lane and teaches nothing.
-        if self.scores.len() == self.taken.samples as usize {
-            state.router.completed(&self.taken, compute, now);
-        } else {
-            state.router.failed(&self.taken, true, now);
+    /// Tells the router, puts parts in their place, and counts.
+    fn report(&mut self, state: &mut State, now: Time, started: Instant, compute: Duration) {
+        // A batch that clients left on its way here was not the one that was predicted.
+        self.taken.samples = self.scores.len() as u32;
+        state.router.completed(&mut self.taken, compute, now);
+        let mut rest = self.scores.as_slice();
+        for piece in &self.pieces {
+            let (scores, others) = rest.split_at(piece.entry.samples as usize);
+            rest = others;
+            if piece.is_part() {
+                state.put(&piece.entry, scores, started, self.scores.len());
+            }
         }
+        let apart = self.taken.ended.iter().filter(|ended| ended.split.is_some());
+        self.assembled.extend(apart.filter_map(|ended| state.take_apart(ended)));
         let path = usize::from(self.taken.path.0);
         state.caches[self.index][path] = cache_of(&self.executables[path]);
         let count = state.count(self.taken.path);
         count.batches += 1;
         count.batch_samples += self.scores.len() as u64;
         count.batch_time += compute;
-        for reply in &self.replies {
+        for reply in self.replies.iter().chain(self.assembled.iter().map(|ticket| &ticket.reply)) {
             let samples = u64::from(reply.query.samples());
             count.answered += 1;
             count.samples += samples;
@@ -264,56 +290,107 @@ impl Worker {
     /// Splits the scores up among the queries.
     fn answer(&mut self, shared: &Shared, started: Instant, compute: Duration) {
         let label = &shared.labels[usize::from(self.taken.path.0)];
+        let batch_samples = self.scores.len();
         let mut rest = self.scores.as_slice();
-        // None is left of the replies if the engine stopped meanwhile and refused them.
-        for reply in self.replies.drain(..) {
-            let (scores, others) = rest.split_at(reply.query.samples() as usize);
+        let mut replies = self.replies.drain(..);
+        for piece in &self.pieces {
+            let (scores, others) = rest.split_at(piece.entry.samples as usize);
             rest = others;
-            let outcome = if scores.iter().all(|score| score.is_finite()) {
-                Ok(Answer {
-                    scores: scores.to_vec(),
-                    path: Arc::clone(&label.name),
-                    variant: Arc::clone(&label.variant),
-                    version: Arc::clone(&shared.version),
-                    quality: label.accuracy,
-                    downgraded: reply.downgraded,
-                    queue: started.saturating_duration_since(reply.arrival),
-                    compute,
-                    batch_samples: self.scores.len(),
-                })
-            } else {
-                let message = "a score is not a finite number".into();
-                Err(Refusal::Failed { path: Arc::clone(&label.name), message })
+            if piece.is_part() {
+                continue;
+            }
+            // None is left of the replies if the engine stopped meanwhile and refused them.
+            let Some(reply) = replies.next() else { break };
+            let run = Run { started, compute, batch_samples };
+            let outcome = outcome(shared, label, &reply, scores.to_vec(), &run);
+            self.letters.push(Letter { reply, outcome });
+        }
+        drop(replies);
+        for Ticket { reply, assembly, .. } in self.assembled.drain(..) {
+            let Some((scores, first, batch_samples)) = assembly.map(Assembly::finish) else {
+                continue;
             };
+            let first = first.unwrap_or(started);
+            let compute = (started + compute).saturating_duration_since(first);
+            let run = Run { started: first, compute, batch_samples };
+            let outcome = outcome(shared, label, &reply, scores, &run);
             self.letters.push(Letter { reply, outcome });
         }
     }
 
-    /// Takes the path down if it is to blame, and finds other paths for the queries, once each.
-    fn give_up(&mut self, state: &mut State, failure: &Failure, now: Time) {
-        state.router.failed(&self.taken, false, now);
+    /// Takes the path down if it is to blame, and finds other paths for the queries, once each. Returns until
+    /// when the path is left alone, if it went down.
+    fn give_up(&mut self, state: &mut State, failure: &Failure, now: Time) -> Option<Duration> {
+        state.router.failed(&mut self.taken, now);
         let message = &failure.message;
+        let apart = self.taken.ended.iter().filter(|ended| ended.split.is_some());
+        let mut lost: Vec<Ticket> = apart.filter_map(|ended| state.take_apart(ended)).collect();
+        let whole = self.pieces.drain(..).filter(|piece| !piece.is_part());
+        lost.extend(self.replies.drain(..).zip(whole).map(|(reply, piece)| Ticket {
+            batch: piece.batch,
+            reply,
+            assembly: None,
+        }));
+        let mut delay = None;
         if failure.is_path {
-            state.take_down(self.taken.path, message, now, &mut self.letters);
+            delay = state.take_down(self.taken.path, message, now, &mut self.letters);
         }
-        for (mut reply, batch) in self.replies.drain(..).zip(self.batches.drain(..)) {
-            reply.failures += 1;
+        for mut ticket in lost {
+            ticket.reply.failures += 1;
             // A query that made two paths fail is more likely the cause than the victim.
-            if failure.is_path && reply.failures == 1 {
-                state.decide_again(Ticket { batch, reply }, message, now, &mut self.letters);
+            if failure.is_path && ticket.reply.failures == 1 {
+                state.decide_again(ticket, message, now, &mut self.letters);
             } else {
-                state.fail(reply, message, &mut self.letters);
+                state.fail(ticket.reply, message, &mut self.letters);
             }
         }
+        delay
     }
+}
+
+/// How a query was run.
+struct Run {
+    started: Instant,
+    compute: Duration,
+    batch_samples: usize,
+}
+
+fn outcome(
+    shared: &Shared,
+    label: &PathLabel,
+    reply: &Reply,
+    scores: Vec<f32>,
+    run: &Run,
+) -> Outcome {
+    if !scores.iter().all(|score| score.is_finite()) {
+        let message = "a score is not a finite number".into();
+        return Err(Refusal::Failed { path: Arc::clone(&label.name), message });
+    }
+    Ok(Answer {
+        scores,
+        path: Arc::clone(&label.name),
+        variant: Arc::clone(&label.variant),
+        version: Arc::clone(&shared.version),
+        quality: label.accuracy,
+        downgraded: reply.downgraded,
+        queue: run.started.saturating_duration_since(reply.arrival),
+        compute: run.compute,
+        batch_samples: run.batch_samples,
+    })
 }
 
 fn cache_of(executable: &Option<Box<dyn Executable>>) -> CacheStatistics {
     executable.as_ref().and_then(|executable| executable.cache()).unwrap_or_default()
 }
 
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or(text).unwrap_or("no message")
+}
+
 /// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

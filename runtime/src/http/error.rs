@@ -162,6 +162,7 @@ pub enum ErrorCode {
     WrongVerb,
     Overloaded,
     QualityUnreachable,
+    WeightsUnsupported,
     DeadlinePassed,
     Unavailable,
     PathFailed,
@@ -169,7 +170,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, StatusCode); 24] = [
+const CODES: [(ErrorCode, &str, StatusCode); 25] = [
     (ErrorCode::BadJson, "bad_json", StatusCode::BAD_REQUEST),
     (ErrorCode::BadHeader, "bad_header", StatusCode::BAD_REQUEST),
     (ErrorCode::BadParameter, "bad_parameter", StatusCode::BAD_REQUEST),
@@ -190,6 +191,7 @@ const CODES: [(ErrorCode, &str, StatusCode); 24] = [
     (ErrorCode::WrongVerb, "wrong_verb", StatusCode::METHOD_NOT_ALLOWED),
     (ErrorCode::Overloaded, "overloaded", StatusCode::TOO_MANY_REQUESTS),
     (ErrorCode::QualityUnreachable, "quality_unreachable", StatusCode::UNPROCESSABLE_ENTITY),
+    (ErrorCode::WeightsUnsupported, "weights_unsupported", StatusCode::UNPROCESSABLE_ENTITY),
     (ErrorCode::DeadlinePassed, "deadline_passed", StatusCode::GATEWAY_TIMEOUT),
     (ErrorCode::Unavailable, "unavailable", StatusCode::SERVICE_UNAVAILABLE),
     (ErrorCode::PathFailed, "path_failed", StatusCode::INTERNAL_SERVER_ERROR),
@@ -278,6 +280,7 @@ impl ApiError {
             Self::Refused(refusal) => match refusal {
                 Refusal::Overloaded { .. } => ErrorCode::Overloaded,
                 Refusal::Quality { .. } => ErrorCode::QualityUnreachable,
+                Refusal::Weighted => ErrorCode::WeightsUnsupported,
                 Refusal::DeadlinePassed { .. } => ErrorCode::DeadlinePassed,
                 Refusal::Unavailable { .. } => ErrorCode::Unavailable,
                 Refusal::Failed { .. } => ErrorCode::PathFailed,

@@ -78,7 +78,7 @@ struct Reason(usize);
 
 impl Label for Reason {
     const NAMES: &'static [&'static str] =
-        &["overloaded", "quality", "deadline_passed", "unavailable", "failed"];
+        &["overloaded", "quality", "weighted", "deadline_passed", "unavailable", "failed"];
 
     fn index(self) -> usize {
         self.0
@@ -90,9 +90,10 @@ impl From<&Refusal> for Reason {
         Self(match refusal {
             Refusal::Overloaded { .. } => 0,
             Refusal::Quality { .. } => 1,
-            Refusal::DeadlinePassed { .. } => 2,
-            Refusal::Unavailable { .. } => 3,
-            Refusal::Failed { .. } => 4,
+            Refusal::Weighted => 2,
+            Refusal::DeadlinePassed { .. } => 3,
+            Refusal::Unavailable { .. } => 4,
+            Refusal::Failed { .. } => 5,
         })
     }
 }
@@ -151,6 +152,10 @@ pub struct PathMetrics {
     batch_nanos: Counter,
     correction: Level,
     coverage: Level,
+    rerouted: Counter,
+    ejections: Counter,
+    probes: Counter,
+    probes_failed: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
     cache_bytes: Gauge,
@@ -177,6 +182,14 @@ pub struct PathObservation {
     pub correction: f64,
     /// Share of recent batches that took no longer than predicted with margin.
     pub coverage: f64,
+    /// Times that a query was decided anew because the path went down.
+    pub rerouted: u64,
+    /// Times that it went down.
+    pub ejections: u64,
+    /// Times that it was probed while it was down.
+    pub probes: u64,
+    /// Of those, ones that found it still down.
+    pub probes_failed: u64,
     /// What its workers' caches did since the start, and hold; zeros without caches.
     pub cache: CacheStatistics,
 }
@@ -261,6 +274,10 @@ impl Metrics {
         path.workers.set(observation.workers.into());
         path.correction.set(observation.correction);
         path.coverage.set(observation.coverage);
+        path.rerouted.reach(observation.rerouted);
+        path.ejections.reach(observation.ejections);
+        path.probes.reach(observation.probes);
+        path.probes_failed.reach(observation.probes_failed);
         path.cache_hits.reach(observation.cache.hits);
         path.cache_misses.reach(observation.cache.misses);
         path.cache_bytes.set(i64::try_from(observation.cache.bytes).unwrap_or(i64::MAX));
@@ -415,7 +432,7 @@ impl Metrics {
 
     fn render_observed(&self, page: &mut Page) {
         type Read = fn(&PathMetrics) -> f64;
-        let metrics: [(&str, &str, &str, Read); 12] = [
+        let metrics: [(&str, &str, &str, Read); 16] = [
             ("mprec_path_up", "gauge", "1 while the path can be given work.", |path| {
                 path.up.get() as f64
             }),
@@ -449,6 +466,27 @@ impl Metrics {
                 "gauge",
                 "Share of recent batches that took no longer than predicted with margin.",
                 |path| path.coverage.get(),
+            ),
+            (
+                "mprec_queries_rerouted_total",
+                "counter",
+                "Queries decided anew because their path went down.",
+                |path| path.rerouted.get() as f64,
+            ),
+            ("mprec_path_ejections_total", "counter", "Times that the path went down.", |path| {
+                path.ejections.get() as f64
+            }),
+            (
+                "mprec_path_probes_total",
+                "counter",
+                "Times that the path was probed while it was down.",
+                |path| path.probes.get() as f64,
+            ),
+            (
+                "mprec_path_probes_failed_total",
+                "counter",
+                "Probes that found the path still down.",
+                |path| path.probes_failed.get() as f64,
             ),
             (
                 "mprec_cache_hits_total",
@@ -502,6 +540,10 @@ impl PathMetrics {
             batch_nanos: Counter::default(),
             correction: Level::default(),
             coverage: Level::default(),
+            rerouted: Counter::default(),
+            ejections: Counter::default(),
+            probes: Counter::default(),
+            probes_failed: Counter::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             cache_bytes: Gauge::default(),

@@ -36,6 +36,10 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         batch_time: Duration::from_millis(1_500),
         correction: 1.25,
         coverage: 0.95,
+        rerouted: 6,
+        ejections: 2,
+        probes: 5,
+        probes_failed: 3,
         cache: CacheStatistics { hits: 90, misses: 10, bytes: 4_096, slots: 51 },
     };
     metrics.observe_path("table@cpu", &observation);
@@ -60,6 +64,10 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         "mprec_record_events_total 8",
         "mprec_record_events_lost_total 2",
         "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
+        "mprec_queries_rerouted_total{path=\"table@cpu\"} 6",
+        "mprec_path_ejections_total{path=\"table@cpu\"} 2",
+        "mprec_path_probes_total{path=\"table@cpu\"} 5",
+        "mprec_path_probes_failed_total{path=\"table@cpu\"} 3",
         "mprec_cache_hits_total{path=\"table@cpu\"} 90",
         "mprec_cache_misses_total{path=\"table@cpu\"} 10",
         "mprec_cache_bytes{path=\"table@cpu\"} 4096",

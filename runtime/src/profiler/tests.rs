@@ -11,7 +11,7 @@ use mprec_representations::{Batch, BatchShape, OutOfVocabulary, Schema, SparseFe
 use mprec_router::{QualitySource, Quantile};
 
 use super::*;
-use crate::paths::ResidentPath;
+use crate::paths::{ResidentPath, Revive};
 
 /// Takes a tenth of a millisecond and a microsecond per sample; fails at `broken` samples.
 #[derive(Debug, Clone)]
@@ -52,6 +52,10 @@ fn resident(name: &str, fake: Fake) -> ResidentPath {
         accuracy: 0.8,
         quality_source: QualitySource::Measured,
         bytes: 1_000,
+        revive: Revive::new({
+            let fake = fake.clone();
+            move || Ok(Box::new(fake.clone()))
+        }),
         executable: Box::new(fake),
     }
 }

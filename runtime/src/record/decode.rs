@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use mprec_router::{
-    Admission, Decision, DeviceId, Health, LaneId, Next, PathId, Priority, Profiles, Query,
-    QueryId, Reason, Refusal, RefuseReason, Time,
+    Admission, Decision, DeviceId, Health, LaneId, MAX_SAMPLES, MOST_PARTS, Next, PathId, PathSet,
+    Priority, Profiles, Query, QueryId, Reason, Refusal, RefuseReason, Time,
 };
 
 use super::{
     MAX_IDS,
-    encode::{flag, kind, next},
-    event::{Ending, Event, Started},
+    encode::{done, flag, kind, next},
+    event::{Ending, Entry, Event, Part, Started},
     varint::{Input, Stop},
 };
 
@@ -62,7 +62,7 @@ impl Decoder {
             };
             return Ok(Record::Ended(ending, input.number()?));
         }
-        if !(kind::SUBMITTED..kind::ENDED).contains(&kind) {
+        if !(kind::SUBMITTED..=kind::FAILED_APART).contains(&kind) {
             return Err(Stop::Wrong("there is no such kind of record"));
         }
         self.last = self.last.wrapping_add(input.number()?);
@@ -70,18 +70,15 @@ impl Decoder {
         let event = match kind {
             kind::SUBMITTED => self.submitted(input, now)?,
             kind::ASKED => self.asked(input, now)?,
-            kind::COMPLETED => Event::Completed {
-                now,
-                device: self.device(input)?,
-                lane: lane(input)?,
-                observed: Duration::from_nanos(input.number()?),
-            },
-            kind::FAILED => Event::Failed {
-                now,
-                device: self.device(input)?,
-                lane: lane(input)?,
-                answered: bit(input)?,
-            },
+            kind::COMPLETED | kind::COMPLETED_APART => {
+                self.completed(input, now, kind == kind::COMPLETED_APART)?
+            }
+            kind::FAILED | kind::FAILED_APART => {
+                let (device, lane) = (self.device(input)?, lane(input)?);
+                let has_parts = kind == kind::FAILED_APART;
+                let ended = has_parts.then(|| self.queries(input)).transpose()?;
+                Event::Failed { now, device, lane, ended }
+            }
             kind::CANCELLED => Event::Cancelled {
                 now,
                 path: self.path(input)?,
@@ -105,11 +102,12 @@ impl Decoder {
             return Err(Stop::Wrong("a query has unknown flags"));
         }
         self.id = input.near(self.id)?;
-        let samples = input.within(mprec_router::MAX_SAMPLES.into(), "a query is too large")?;
+        let samples = input.within(MAX_SAMPLES.into(), "a query is too large")?;
         let waited = input.number()?;
         let arrival = Time::from_nanos(now.as_nanos().wrapping_sub(waited));
         let sla = Duration::from_nanos(input.number()?);
         let floor = if flags & flag::FLOOR == 0 { 0.0 } else { input.float()? };
+        let paths = if flags & flag::PATHS == 0 { PathSet::ALL.bits() } else { input.number()? };
         let priority = match flags & (flag::LOW | flag::HIGH) {
             0 => Priority::Normal,
             flag::LOW => Priority::Low,
@@ -119,14 +117,23 @@ impl Decoder {
         let query = Query::new(QueryId(self.id), samples as usize, arrival, sla)
             .and_then(|query| query.with_min_quality(floor))
             .map_err(|_| Stop::Wrong("a query has no samples, or a floor that is no accuracy"))?
-            .with_priority(priority);
+            .with_priority(priority)
+            .with_paths(PathSet::from_bits(paths));
         let decision = if flags & flag::REFUSED == 0 {
             let path = self.path(input)?;
             let reason = listed(&Reason::ALL, input.byte()?)?;
             let expected = now.as_nanos().wrapping_add(input.number()?);
             let upper = expected.wrapping_add(input.number()?);
+            let mut parts = 1;
+            if flags & flag::PARTS != 0 {
+                parts = input.within(MOST_PARTS.into(), "a query has too many parts")? as u32;
+                if parts < 2 {
+                    return Err(Stop::Wrong("a query in parts has fewer than two"));
+                }
+            }
             Decision::Admit(Admission {
                 path,
+                parts,
                 predicted_finish: Time::from_nanos(expected),
                 upper_finish: Time::from_nanos(upper),
                 downgraded: flags & flag::DOWNGRADED != 0,
@@ -139,15 +146,30 @@ impl Decoder {
         Ok(Event::Submitted { now, query, decision })
     }
 
+    fn completed(&self, input: &mut Input<'_>, now: Time, is_apart: bool) -> Result<Event, Stop> {
+        let (device, lane) = (self.device(input)?, lane(input)?);
+        let observed = Duration::from_nanos(input.number()?);
+        let how = if is_apart { input.byte()? } else { 0 };
+        if how & !done::ALL != 0 {
+            return Err(Stop::Wrong("a batch has unknown flags"));
+        }
+        let mut short = None;
+        if how & done::SHORT != 0 {
+            short = Some(input.within(u32::MAX.into(), "a batch is too large")? as u32);
+        }
+        let ended = if how & done::PARTS == 0 { None } else { Some(self.queries(input)?) };
+        Ok(Event::Completed { now, device, lane, observed, short, ended })
+    }
+
     fn asked(&mut self, input: &mut Input<'_>, now: Time) -> Result<Event, Stop> {
         let device = self.device(input)?;
         let (next, started) = match input.byte()? {
-            next::RUN => {
+            told @ (next::RUN | next::RUN_APART) => {
                 let started = Started {
                     path: self.path(input)?,
                     lane: lane(input)?,
                     samples: input.within(u32::MAX.into(), "a batch is too large")? as u32,
-                    queries: self.queries(input)?,
+                    entries: self.entries(input, told == next::RUN_APART)?,
                 };
                 (Next::Run, Some(started))
             }
@@ -172,23 +194,35 @@ impl Decoder {
     }
 
     fn queries(&self, input: &mut Input<'_>) -> Result<Vec<QueryId>, Stop> {
+        Ok(self.entries(input, false)?.into_iter().map(|entry| entry.query).collect())
+    }
+
+    /// Queries, or if `may_be_parts` each with what of it there is.
+    fn entries(&self, input: &mut Input<'_>, may_be_parts: bool) -> Result<Vec<Entry>, Stop> {
         let count = input.within(MAX_IDS, "a list of queries is too long")? as usize;
         // Each takes a byte or more, so memory is bounded by what was read.
         if count > input.left() {
             return Err(Stop::Incomplete);
         }
-        let mut queries = Vec::with_capacity(count);
+        let mut entries = Vec::with_capacity(count);
         let mut before = self.id;
         for _ in 0..count {
             before = input.near(before)?;
-            queries.push(QueryId(before));
+            let part = if may_be_parts { part(input)? } else { None };
+            entries.push(Entry { query: QueryId(before), part });
         }
-        Ok(queries)
+        Ok(entries)
     }
 }
 
 fn lane(input: &mut Input<'_>) -> Result<LaneId, Stop> {
     Ok(LaneId(input.within(mprec_router::MAX_LANES.into(), "there is no such lane")? as u16))
+}
+
+fn part(input: &mut Input<'_>) -> Result<Option<Part>, Stop> {
+    let mut number = || input.within(MAX_SAMPLES.into(), "a part is too large");
+    let samples = number()? as u32;
+    Ok(if samples == 0 { None } else { Some(Part { offset: number()? as u32, samples }) })
 }
 
 fn bit(input: &mut Input<'_>) -> Result<bool, Stop> {

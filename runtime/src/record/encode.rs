@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use mprec_router::{
-    Batch, Decision, DeviceId, Health, LaneId, Next, PathId, Priority, Query, QueryId, Queued, Time,
+    Batch, Decision, DeviceId, Health, Next, PathId, PathSet, Priority, Query, QueryId, Queued,
+    Time,
 };
 
 use super::{
-    event::{Ending, nanos},
+    event::{Ending, Entry, has_parts, nanos, short},
     varint::{put, put_near},
 };
 
@@ -21,6 +22,17 @@ pub(super) mod kind {
     pub(in super::super) const HEALTH: u8 = 6;
     pub(in super::super) const EXPIRED: u8 = 7;
     pub(in super::super) const ENDED: u8 = 8;
+    /// As `COMPLETED`, of a batch that ran short or had parts.
+    pub(in super::super) const COMPLETED_APART: u8 = 9;
+    /// As `FAILED`, of a batch that had parts.
+    pub(in super::super) const FAILED_APART: u8 = 10;
+}
+
+/// The bits of a batch that is done.
+pub(super) mod done {
+    pub(in super::super) const SHORT: u8 = 1;
+    pub(in super::super) const PARTS: u8 = 2;
+    pub(in super::super) const ALL: u8 = 3;
 }
 
 /// The bits of a decided query.
@@ -30,7 +42,11 @@ pub(super) mod flag {
     pub(in super::super) const HIGH: u8 = 4;
     pub(in super::super) const REFUSED: u8 = 8;
     pub(in super::super) const DOWNGRADED: u8 = 16;
-    pub(in super::super) const ALL: u8 = 31;
+    /// Only some paths can run it.
+    pub(in super::super) const PATHS: u8 = 32;
+    /// It was admitted in parts.
+    pub(in super::super) const PARTS: u8 = 64;
+    pub(in super::super) const ALL: u8 = 127;
 }
 
 /// What a worker was told.
@@ -38,6 +54,8 @@ pub(super) mod next {
     pub(in super::super) const RUN: u8 = 0;
     pub(in super::super) const WAIT: u8 = 1;
     pub(in super::super) const IDLE: u8 = 2;
+    /// To run a batch that has parts.
+    pub(in super::super) const RUN_APART: u8 = 3;
 }
 
 /// Writes one record at a time, each relative to the one before.
@@ -70,9 +88,14 @@ impl Encoder {
         if floor != 0.0 {
             flags |= flag::FLOOR;
         }
+        if query.paths() != PathSet::ALL {
+            flags |= flag::PATHS;
+        }
         match decision {
-            Decision::Admit(admission) if admission.downgraded => flags |= flag::DOWNGRADED,
-            Decision::Admit(_) => {}
+            Decision::Admit(admission) => {
+                flags |= if admission.downgraded { flag::DOWNGRADED } else { 0 };
+                flags |= if admission.parts > 1 { flag::PARTS } else { 0 };
+            }
             Decision::Refuse(_) => flags |= flag::REFUSED,
         }
         self.bytes.push(flags);
@@ -85,6 +108,9 @@ impl Encoder {
         if floor != 0.0 {
             self.bytes.extend(floor.to_bits().to_le_bytes());
         }
+        if query.paths() != PathSet::ALL {
+            self.number(query.paths().bits());
+        }
         match decision {
             Decision::Admit(admission) => {
                 let (expected, upper) = (admission.predicted_finish, admission.upper_finish);
@@ -92,6 +118,9 @@ impl Encoder {
                 self.bytes.push(admission.reason.code());
                 self.number(expected.as_nanos().wrapping_sub(now.as_nanos()));
                 self.number(upper.as_nanos().wrapping_sub(expected.as_nanos()));
+                if admission.parts > 1 {
+                    self.number(admission.parts.into());
+                }
             }
             Decision::Refuse(refusal) => {
                 self.bytes.push(refusal.reason.code());
@@ -105,11 +134,16 @@ impl Encoder {
         self.number(device.0.into());
         match next {
             Next::Run => {
-                self.bytes.push(next::RUN);
+                let has_parts = has_parts(batch);
+                self.bytes.push(if has_parts { next::RUN_APART } else { next::RUN });
                 self.number(batch.path.0.into());
                 self.number(batch.lane.0.into());
                 self.number(batch.samples.into());
-                self.queries(&batch.queries);
+                if has_parts {
+                    self.entries(&batch.queries);
+                } else {
+                    self.queries(&batch.queries);
+                }
             }
             Next::Wait(until) => {
                 self.bytes.push(next::WAIT);
@@ -120,24 +154,34 @@ impl Encoder {
         self.queries(&batch.expired);
     }
 
-    pub(super) fn completed(
-        &mut self,
-        now: Time,
-        device: DeviceId,
-        lane: LaneId,
-        observed: Duration,
-    ) {
-        self.begin(kind::COMPLETED, now);
-        self.number(device.0.into());
-        self.number(lane.0.into());
+    pub(super) fn completed(&mut self, now: Time, batch: &Batch, observed: Duration) {
+        let (short, has_parts) = (short(batch), has_parts(batch));
+        let is_plain = short.is_none() && !has_parts;
+        self.begin(if is_plain { kind::COMPLETED } else { kind::COMPLETED_APART }, now);
+        self.number(batch.device.0.into());
+        self.number(batch.lane.0.into());
         self.number(nanos(observed));
+        if is_plain {
+            return;
+        }
+        let parts = if has_parts { done::PARTS } else { 0 };
+        self.bytes.push(parts | if short.is_some() { done::SHORT } else { 0 });
+        if let Some(samples) = short {
+            self.number(samples.into());
+        }
+        if has_parts {
+            self.queries(&batch.ended);
+        }
     }
 
-    pub(super) fn failed(&mut self, now: Time, device: DeviceId, lane: LaneId, answered: bool) {
-        self.begin(kind::FAILED, now);
-        self.number(device.0.into());
-        self.number(lane.0.into());
-        self.bytes.push(answered.into());
+    pub(super) fn failed(&mut self, now: Time, batch: &Batch) {
+        let has_parts = has_parts(batch);
+        self.begin(if has_parts { kind::FAILED_APART } else { kind::FAILED }, now);
+        self.number(batch.device.0.into());
+        self.number(batch.lane.0.into());
+        if has_parts {
+            self.queries(&batch.ended);
+        }
     }
 
     pub(super) fn cancelled(&mut self, now: Time, path: PathId, query: QueryId, removed: bool) {
@@ -199,6 +243,23 @@ impl Encoder {
         for query in queries {
             put_near(&mut self.bytes, query.id.0, before);
             before = query.id.0;
+        }
+    }
+
+    /// As `queries`, each with its samples and where they begin if it is a part, and a 0 if not.
+    fn entries(&mut self, queries: &[Queued]) {
+        put(&mut self.bytes, queries.len() as u64);
+        let mut before = self.id;
+        for query in queries {
+            put_near(&mut self.bytes, query.id.0, before);
+            before = query.id.0;
+            match Entry::of(query).part {
+                Some(part) => {
+                    self.number(part.samples.into());
+                    self.number(part.offset.into());
+                }
+                None => self.number(0),
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mprec_router::{
-    Decision, DeviceId, Health, LaneId, Next, PathId, Query, QueryId, Queued, Refusal, Time,
+    Batch, Decision, DeviceId, Health, LaneId, Next, PathId, Query, QueryId, Queued, Refusal, Time,
 };
 
 /// Something that a router was told, and what it answered.
@@ -41,8 +41,12 @@ pub enum Event {
         lane: LaneId,
         /// How long it took.
         observed: Duration,
+        /// How many samples ran, if not all that were handed out: clients had left.
+        short: Option<u32>,
+        /// The queries that it answered, if there were parts in it; `None` stands for all of its queries.
+        ended: Option<Vec<QueryId>>,
     },
-    /// A batch freed its lane and taught nothing.
+    /// A batch was not answered: it freed its lane and taught nothing.
     Failed {
         /// When.
         now: Time,
@@ -50,8 +54,8 @@ pub enum Event {
         device: DeviceId,
         /// Where it ran.
         lane: LaneId,
-        /// Whether it ran all the same, without queries whose clients had left.
-        answered: bool,
+        /// The queries that it lost, if there were parts in it; `None` stands for all of its queries.
+        ended: Option<Vec<QueryId>>,
     },
     /// A client went away.
     Cancelled {
@@ -95,8 +99,33 @@ pub struct Started {
     pub lane: LaneId,
     /// Samples in all its queries.
     pub samples: u32,
-    /// Its queries, most urgent first.
-    pub queries: Vec<QueryId>,
+    /// Its queries and parts of queries, most urgent first.
+    pub entries: Vec<Entry>,
+}
+
+/// A query in a batch, or a part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The query.
+    pub query: QueryId,
+    /// Which part of it; `None` is all of it.
+    pub part: Option<Part>,
+}
+
+/// Some samples of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The first of them.
+    pub offset: u32,
+    /// How many.
+    pub samples: u32,
+}
+
+impl Entry {
+    pub(super) fn of(queued: &Queued) -> Self {
+        let Queued { offset, samples, .. } = *queued;
+        Self { query: queued.id, part: queued.split.map(|_| Part { offset, samples }) }
+    }
 }
 
 /// Why a log ends.
@@ -144,4 +173,24 @@ pub(super) fn nanos(span: Duration) -> u64 {
 
 pub(super) fn ids(queries: &[Queued]) -> Vec<QueryId> {
     queries.iter().map(|query| query.id).collect()
+}
+
+pub(super) fn entries(queries: &[Queued]) -> Vec<Entry> {
+    queries.iter().map(Entry::of).collect()
+}
+
+/// Whether a batch has parts of queries, so that it may not end what it runs.
+pub(super) fn has_parts(batch: &Batch) -> bool {
+    batch.queries.iter().any(|entry| entry.split.is_some())
+}
+
+/// How many samples of a batch ran, if not all.
+pub(super) fn short(batch: &Batch) -> Option<u32> {
+    let handed_out: u64 = batch.queries.iter().map(|entry| u64::from(entry.samples)).sum();
+    (u64::from(batch.samples) != handed_out).then_some(batch.samples)
+}
+
+/// What ended with a batch, if that is not all of its queries.
+pub(super) fn ended(batch: &Batch) -> Option<Vec<QueryId>> {
+    has_parts(batch).then(|| ids(&batch.ended))
 }

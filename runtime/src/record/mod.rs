@@ -14,7 +14,8 @@
 //! Integers are little-endian. The payloads, one behind the other, are the records; a record may
 //! begin in one block and end in the next. A record is a kind and varints: moments as differences to the
 //! record before, deadlines as budgets, ids as differences. A query that runs alone takes some 50
-//! bytes: its decision, its batch, its completion. The last record says why the log ends; a log
+//! bytes: its decision, its batch, its completion. Of a batch that has parts of queries, the log also tells
+//! which samples they are and which queries ended with it. The last record says why the log ends; a log
 //! without one was cut off, and is good up to its last whole record.
 //!
 //! # Recording
@@ -46,7 +47,7 @@ mod writer;
 
 pub use self::{
     error::RecordError,
-    event::{Ending, Event, Started},
+    event::{Ending, Entry, Event, Part, Started},
     header::Header,
     outcome::{Outcome, OutcomeCollector},
     read::LogReader,
@@ -63,5 +64,5 @@ pub const VERSION: u32 = 1;
 const MAX_HEADER: usize = 4 << 20;
 /// Largest payload of one block.
 const MAX_BLOCK: usize = 256 << 10;
-/// The most queries in one record: what a router lets wait at most.
-const MAX_IDS: u64 = 1_000_000;
+/// The most queries and parts in one record: what a router lets wait at most, the last of it split.
+const MAX_IDS: u64 = 1_000_000 + mprec_router::MOST_PARTS as u64;

@@ -52,6 +52,7 @@ pub struct OutcomeCollector {
     first: Option<Time>,
     last: Time,
     batches: u64,
+    split: u64,
     cancelled: u64,
 }
 
@@ -63,7 +64,10 @@ struct Open {
     deadline: Time,
     path: PathId,
     downgraded: bool,
+    /// When it began; of a split query, its last part.
     started: Time,
+    /// Whether it was ever admitted in parts.
+    is_split: bool,
     /// Whether the router gave it back and has not been asked again.
     is_handed_back: bool,
 }
@@ -91,6 +95,7 @@ impl OutcomeCollector {
             first: None,
             last: Time::ZERO,
             batches: 0,
+            split: 0,
             cancelled: 0,
             profiles: header.profiles.clone(),
         }
@@ -102,34 +107,31 @@ impl OutcomeCollector {
             Event::Submitted { now, query, decision } => self.submitted(*now, query, decision),
             Event::Asked { now, device, started, expired, .. } => {
                 if let Some(started) = started {
-                    for id in &started.queries {
-                        if let Some(open) = self.open.get_mut(id) {
+                    for entry in &started.entries {
+                        if let Some(open) = self.open.get_mut(&entry.query) {
                             open.started = *now;
                         }
                     }
                     let (path, samples) = (started.path, started.samples);
-                    let running = Running { path, samples, queries: started.queries.clone() };
+                    let queries = started.entries.iter().map(|entry| entry.query).collect();
+                    let running = Running { path, samples, queries };
                     self.running.insert((*device, started.lane), running);
                 }
                 self.expired(expired);
             }
-            Event::Completed { now, device, lane, observed } => {
+            Event::Completed { now, device, lane, observed, short, ended } => {
                 let Some(running) = self.running.remove(&(*device, *lane)) else { return };
-                let profiled = self.profiles.path(running.path).service.mean(running.samples);
+                let samples = short.unwrap_or(running.samples);
+                let profiled = self.profiles.path(running.path).service.mean(samples);
                 let ratio = observed.as_secs_f64() / profiled.as_secs_f64().max(1e-9);
                 self.ratios[usize::from(running.path.0)].push(ratio as f32);
                 self.busy[usize::from(device.0)] += *observed;
                 self.batches += 1;
-                self.answered(&running, *now);
+                self.answered(running.path, ended.as_ref().unwrap_or(&running.queries), *now);
             }
-            Event::Failed { now, device, lane, answered } => {
+            Event::Failed { device, lane, ended, .. } => {
                 let Some(running) = self.running.remove(&(*device, *lane)) else { return };
-                if *answered {
-                    self.batches += 1;
-                    self.answered(&running, *now);
-                } else {
-                    self.hand_back(&running.queries);
-                }
+                self.hand_back(ended.as_ref().unwrap_or(&running.queries));
             }
             Event::Cancelled { query, removed, .. } => {
                 if *removed && self.fail(*query, false) {
@@ -154,6 +156,7 @@ impl OutcomeCollector {
         let seconds = self.last.since(first).as_secs_f64().max(1e-3);
         let mut report = self.tally.finish(self.policy, false, seconds);
         report.batches = self.batches;
+        report.split = self.split;
         for (device, busy) in self.profiles.devices().iter().zip(&self.busy) {
             let share = busy.as_secs_f64() / (seconds * f64::from(device.lanes));
             report.utilisation.insert(device.name.clone(), share);
@@ -170,6 +173,8 @@ impl OutcomeCollector {
                 Decision::Admit(admission) => {
                     open.path = admission.path;
                     open.downgraded |= admission.downgraded;
+                    self.split += u64::from(!open.is_split && admission.parts > 1);
+                    open.is_split |= admission.parts > 1;
                     open.is_handed_back = false;
                 }
                 Decision::Refuse(_) => {
@@ -186,9 +191,12 @@ impl OutcomeCollector {
             sla: query.deadline().since(now),
             min_quality: query.min_quality(),
             priority: query.priority(),
+            paths: query.paths(),
         });
         match decision {
             Decision::Admit(admission) => {
+                let is_split = admission.parts > 1;
+                self.split += u64::from(is_split);
                 let open = Open {
                     samples: query.samples(),
                     decided: now,
@@ -196,6 +204,7 @@ impl OutcomeCollector {
                     path: admission.path,
                     downgraded: admission.downgraded,
                     started: now,
+                    is_split,
                     is_handed_back: false,
                 };
                 self.open.insert(id, open);
@@ -207,12 +216,12 @@ impl OutcomeCollector {
         }
     }
 
-    fn answered(&mut self, running: &Running, now: Time) {
-        for id in &running.queries {
+    fn answered(&mut self, path: PathId, queries: &[QueryId], now: Time) {
+        for id in queries {
             let Some(open) = self.open.remove(id) else { continue };
             self.tally.offered(open.samples);
             self.tally.answered(&Answer {
-                path: usize::from(running.path.0),
+                path: usize::from(path.0),
                 samples: open.samples,
                 latency: now.since(open.decided),
                 wait: open.started.since(open.decided),

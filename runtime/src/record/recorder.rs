@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mprec_router::{
-    Batch, Decision, DeviceId, Health, LaneId, Next, PathId, Query, QueryId, Queued, Time,
-};
+use mprec_router::{Batch, Decision, DeviceId, Health, Next, PathId, Query, QueryId, Queued, Time};
 use rtrb::Producer;
 
 use super::{Ending, encode::Encoder, writer::BLOCK_HEAD};
@@ -86,14 +84,14 @@ impl Recorder {
         self.record(|encoder| encoder.asked(now, device, next, batch));
     }
 
-    /// A batch is done.
-    pub fn completed(&mut self, now: Time, device: DeviceId, lane: LaneId, observed: Duration) {
-        self.record(|encoder| encoder.completed(now, device, lane, observed));
+    /// A batch is done, and `batch.ended` was filled in.
+    pub fn completed(&mut self, now: Time, batch: &Batch, observed: Duration) {
+        self.record(|encoder| encoder.completed(now, batch, observed));
     }
 
-    /// A batch freed its lane and taught nothing; `answered` if it ran all the same.
-    pub fn failed(&mut self, now: Time, device: DeviceId, lane: LaneId, answered: bool) {
-        self.record(|encoder| encoder.failed(now, device, lane, answered));
+    /// A batch was not answered, and `batch.ended` was filled in.
+    pub fn failed(&mut self, now: Time, batch: &Batch) {
+        self.record(|encoder| encoder.failed(now, batch));
     }
 
     /// A client went away; `removed` if its query was still waiting.

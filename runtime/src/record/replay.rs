@@ -6,7 +6,7 @@ use mprec_router::{Batch, DeviceId, LaneId, Next, Router, RouterError};
 
 use super::{
     Event, Header,
-    event::{Started, ids, storable},
+    event::{Started, ended, entries, ids, short, storable},
 };
 
 /// A router that is told what a recorded one was told.
@@ -79,22 +79,24 @@ impl Replayer {
                     path: batch.path,
                     lane: batch.lane,
                     samples: batch.samples,
-                    queries: ids(&batch.queries),
+                    entries: entries(&batch.queries),
                 });
                 if next == Next::Run {
                     self.running.insert((device, batch.lane), batch);
                 }
                 Event::Asked { now, device, next, started, expired }
             }
-            Event::Completed { now, device, lane, observed } => {
-                let batch = self.take(device, lane);
-                self.router.completed(&batch, observed, now);
-                Event::Completed { now, device, lane, observed }
+            Event::Completed { now, device, lane, observed, short: ran, .. } => {
+                let mut batch = self.take(device, lane);
+                batch.samples = ran.unwrap_or(batch.samples);
+                self.router.completed(&mut batch, observed, now);
+                let (short, ended) = (short(&batch), ended(&batch));
+                Event::Completed { now, device, lane, observed, short, ended }
             }
-            Event::Failed { now, device, lane, answered } => {
-                let batch = self.take(device, lane);
-                self.router.state_mut().failed(&batch);
-                Event::Failed { now, device, lane, answered }
+            Event::Failed { now, device, lane, .. } => {
+                let mut batch = self.take(device, lane);
+                self.router.state_mut().failed(&mut batch, now);
+                Event::Failed { now, device, lane, ended: ended(&batch) }
             }
             Event::Cancelled { now, path, query, .. } => {
                 let removed = self.router.state_mut().cancel(path, query, now);

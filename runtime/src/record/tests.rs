@@ -7,9 +7,9 @@ use std::{
 };
 
 use mprec_router::{
-    Admission, Batch, Decision, DeviceId, Health, LaneId, Next, PathId, PathProfile, Priority,
-    Profiles, QualitySource, Query, QueryId, Queued, Reason, Refusal, RefuseReason, RouterConfig,
-    ServiceCurve, Time,
+    Admission, Batch, Decision, DeviceId, Health, LaneId, MAX_SAMPLES, MOST_PARTS, Next, PathId,
+    PathProfile, PathSet, Priority, Profiles, QualitySource, Query, QueryId, Queued, Reason,
+    Refusal, RefuseReason, RouterConfig, RouterState, ServiceCurve, SplitId, Time,
 };
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ fn header() -> Header {
         model_version: "1".into(),
         began_unix_seconds: 3,
         policy: "multi-path".parse().unwrap(),
-        config: RouterConfig { coverage: 0.975_3, ..RouterConfig::default() },
+        config: RouterConfig { coverage: 0.975_3, max_parts: Some(5), ..RouterConfig::default() },
         profiles: profiles(),
     }
 }
@@ -95,16 +95,27 @@ fn ids() -> impl Strategy<Value = Vec<QueryId>> {
     ]
 }
 
+/// Whole queries, and parts of queries among them.
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let part = (0..=MAX_SAMPLES, 1..=MAX_SAMPLES);
+    let part = prop::option::of(part.prop_map(|(offset, samples)| Part { offset, samples }));
+    let entry = (0u64..100, part).prop_map(|(id, part)| Entry { query: QueryId(id), part });
+    let whole = |ids: Vec<QueryId>| ids.into_iter().map(|query| Entry { query, part: None });
+    prop_oneof![prop::collection::vec(entry, 0..6), ids().prop_map(move |ids| whole(ids).collect())]
+}
+
 fn span() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0u64..100_000_000, 1 => any::<u64>()]
 }
 
 fn decision(now: u64) -> impl Strategy<Value = Decision> {
-    let admit = (0u16..3, span(), span(), any::<bool>(), 0..Reason::ALL.len()).prop_map(
-        move |(path, wait, more, downgraded, reason)| {
+    let parts = prop_oneof![3 => Just(1), 1 => 2..=MOST_PARTS];
+    let admit = (0u16..3, parts, span(), span(), any::<bool>(), 0..Reason::ALL.len()).prop_map(
+        move |(path, parts, wait, more, downgraded, reason)| {
             let finish = now.wrapping_add(wait);
             Decision::Admit(Admission {
                 path: PathId(path),
+                parts,
                 predicted_finish: Time::from_nanos(finish),
                 upper_finish: Time::from_nanos(finish.wrapping_add(more)),
                 downgraded,
@@ -121,14 +132,16 @@ fn decision(now: u64) -> impl Strategy<Value = Decision> {
 
 fn query(now: u64) -> impl Strategy<Value = Query> {
     let floor = prop_oneof![3 => Just(0.0), 1 => 0.0..=1.0];
-    let parts = (any::<u64>(), 1usize..5_000, 0..=now, span(), floor, 0usize..3);
-    parts.prop_map(|(id, samples, arrival, sla, floor, priority)| {
+    let paths = prop_oneof![3 => Just(u64::MAX), 1 => 0u64..8, 1 => any::<u64>()];
+    let each = (any::<u64>(), 1usize..5_000, 0..=now, span(), floor, 0usize..3, paths);
+    each.prop_map(|(id, samples, arrival, sla, floor, priority, paths)| {
         let (arrival, sla) = (Time::from_nanos(arrival), Duration::from_nanos(sla));
         Query::new(QueryId(id), samples, arrival, sla)
             .unwrap()
             .with_min_quality(floor)
             .unwrap()
             .with_priority([Priority::Low, Priority::Normal, Priority::High][priority])
+            .with_paths(PathSet::from_bits(paths))
     })
 }
 
@@ -137,8 +150,11 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
     let device = || (0u16..2).prop_map(DeviceId);
     let path = || (0u16..3).prop_map(PathId);
     let lane = || (0u16..2).prop_map(LaneId);
-    let started = (path(), lane(), any::<u32>(), ids())
-        .prop_map(|(path, lane, samples, queries)| Started { path, lane, samples, queries });
+    let started = (path(), lane(), any::<u32>(), entries())
+        .prop_map(|(path, lane, samples, entries)| Started { path, lane, samples, entries });
+    let ended = || prop::option::of(ids());
+    // In the batch that is made of it, the one entry has one sample.
+    let short = prop::option::of(2u32..);
     let next = prop_oneof![
         started.prop_map(|started| (Next::Run, Some(started))),
         span().prop_map(move |wait| (Next::Wait(Time::from_nanos(now.wrapping_add(wait))), None)),
@@ -157,11 +173,14 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
             started,
             expired
         }),
-        (device(), lane(), span()).prop_map(move |(device, lane, observed)| {
-            Event::Completed { now: at, device, lane, observed: Duration::from_nanos(observed) }
-        }),
-        (device(), lane(), any::<bool>()).prop_map(move |(device, lane, answered)| {
-            Event::Failed { now: at, device, lane, answered }
+        (device(), lane(), span(), short, ended()).prop_map(
+            move |(device, lane, observed, short, ended)| {
+                let observed = Duration::from_nanos(observed);
+                Event::Completed { now: at, device, lane, observed, short, ended }
+            }
+        ),
+        (device(), lane(), ended()).prop_map(move |(device, lane, ended)| {
+            Event::Failed { now: at, device, lane, ended }
         }),
         (path(), any::<u64>(), any::<bool>()).prop_map(move |(path, query, removed)| {
             Event::Cancelled { now: at, path, query: QueryId(query), removed }
@@ -195,8 +214,46 @@ fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn queued(ids: &[QueryId]) -> Vec<Queued> {
+    ids.iter().map(|&query| queue(Entry { query, part: None })).collect()
+}
+
+/// An entry as a router hands it out. A whole one has one sample.
+fn queue(entry: Entry) -> Queued {
+    let Part { offset, samples } = entry.part.unwrap_or(Part { offset: 0, samples: 1 });
     let (arrival, deadline, promised) = (Time::ZERO, Time::MAX, Time::MAX);
-    ids.iter().map(|&id| Queued { id, samples: 1, arrival, deadline, promised }).collect()
+    let split = entry.part.map(|_| split());
+    Queued { id: entry.query, split, offset, samples, arrival, deadline, promised }
+}
+
+/// The name of a split. Only routers make them, so one splits a query.
+fn split() -> SplitId {
+    let mut state = RouterState::new(profiles(), RouterConfig::default()).unwrap();
+    let query = Query::new(QueryId(1), 10, Time::ZERO, Duration::from_secs(1)).unwrap();
+    let admission = Admission {
+        path: PathId(0),
+        parts: 2,
+        predicted_finish: Time::ZERO,
+        upper_finish: Time::ZERO,
+        downgraded: false,
+        reason: Reason::Only,
+    };
+    let device = state.admit(&query, &admission, Time::ZERO);
+    let mut batch = Batch::default();
+    assert_eq!(state.next_batch(device, Time::ZERO, &mut batch), Next::Run);
+    batch.queries[0].split.expect("it was admitted in two parts")
+}
+
+/// A batch of one entry of one sample, of which `short` samples ran and with which `ended` ended.
+fn done(device: DeviceId, lane: LaneId, short: Option<u32>, ended: Option<&[QueryId]>) -> Batch {
+    let part = ended.map(|_| Part { offset: 0, samples: 1 });
+    Batch {
+        device,
+        lane,
+        samples: short.unwrap_or(1),
+        queries: vec![queue(Entry { query: QueryId(1), part })],
+        ended: queued(ended.unwrap_or_default()),
+        ..Batch::default()
+    }
 }
 
 /// Tells an encoder or a recorder of an event, as the engine would.
@@ -210,15 +267,15 @@ macro_rules! tell {
                     batch.path = started.path;
                     batch.lane = started.lane;
                     batch.samples = started.samples;
-                    batch.queries = queued(&started.queries);
+                    batch.queries = started.entries.iter().copied().map(queue).collect();
                 }
                 $to.asked(*now, *device, *next, &batch);
             }
-            Event::Completed { now, device, lane, observed } => {
-                $to.completed(*now, *device, *lane, *observed);
+            Event::Completed { now, device, lane, observed, short, ended } => {
+                $to.completed(*now, &done(*device, *lane, *short, ended.as_deref()), *observed);
             }
-            Event::Failed { now, device, lane, answered } => {
-                $to.failed(*now, *device, *lane, *answered);
+            Event::Failed { now, device, lane, ended } => {
+                $to.failed(*now, &done(*device, *lane, None, ended.as_deref()));
             }
             Event::Cancelled { now, path, query, removed } => {
                 $to.cancelled(*now, *path, *query, *removed);
@@ -354,6 +411,8 @@ fn many(count: u64) -> Vec<Event> {
         device: DeviceId(0),
         lane: LaneId(1),
         observed: Duration::from_micros(300),
+        short: None,
+        ended: None,
     };
     (0..count).map(event).collect()
 }
@@ -384,11 +443,11 @@ fn a_writer_that_falls_behind_ends_the_log_and_nothing_else() {
 #[test]
 fn a_full_disk_ends_the_log_and_nothing_else() {
     let (mut recorder, mut writer) = start(Full, &header(), ROOM, 1 << 16).unwrap();
-    recorder.completed(Time::ZERO, DeviceId(0), LaneId(0), Duration::ZERO);
+    recorder.completed(Time::ZERO, &Batch::default(), Duration::ZERO);
     while writer.stats().is_recording {
         std::thread::sleep(Duration::from_millis(1));
     }
-    recorder.completed(Time::ZERO, DeviceId(0), LaneId(0), Duration::ZERO);
+    recorder.completed(Time::ZERO, &Batch::default(), Duration::ZERO);
     drop(recorder);
     writer.finish();
     assert_eq!((writer.stats().events, writer.stats().lost), (1, 1));
@@ -433,6 +492,7 @@ fn a_query_takes_some_fifty_bytes() {
         let (query, finish) = (query.unwrap(), now + Duration::from_micros(1_500));
         let admission = Admission {
             path: PathId(1),
+            parts: 1,
             predicted_finish: finish,
             upper_finish: finish + Duration::from_micros(200),
             downgraded: false,
@@ -440,10 +500,11 @@ fn a_query_takes_some_fifty_bytes() {
         };
         encoder.submitted(now, &query, &Decision::Admit(admission));
         bytes += encoder.record().len();
-        let batch = Batch { queries: queued(&[QueryId(id)]), samples: 120, ..Batch::default() };
+        let entry = Queued { samples: 120, ..queued(&[QueryId(id)])[0] };
+        let batch = Batch { queries: vec![entry], samples: 120, ..Batch::default() };
         encoder.asked(now + Duration::from_micros(20), DeviceId(0), Next::Run, &batch);
         bytes += encoder.record().len();
-        encoder.completed(finish, DeviceId(0), LaneId(0), Duration::from_micros(1_400));
+        encoder.completed(finish, &batch, Duration::from_micros(1_400));
         bytes += encoder.record().len();
         encoder.asked(finish, DeviceId(0), Next::Idle, &Batch::default());
         bytes += encoder.record().len();

@@ -1,9 +1,10 @@
 //! Layers: one product for all layers of one shape.
 //!
-//! Weights of 16 bits are widened once, and inputs rounded to as many bits: products and sums are those of 32-bit floats,
-//! as they are defined. Weights of 8 bits are kept as floats that hold integers: products of so few inputs that no sum
-//! exceeds 2^24 are exact in any order, and longer sums are put together from these in doubles. Both take the memory of
-//! 32-bit weights.
+//! Of layers of 16 bits, inputs are rounded to as many bits, and products and sums are those of 32-bit floats, as they are
+//! defined. A GPU multiplies 16 bits into 32-bit sums by itself, so weights stay as they are there; on a CPU they are widened
+//! once, since libtorch would round its sums to 16 bits. Weights of 8 bits are kept as floats that hold integers: products of so few inputs that no sum
+//! exceeds 2^24 are exact in any order, and longer sums are put together from these in doubles. What is widened takes the
+//! memory of 32-bit weights.
 
 use half::bf16;
 use mprec_representations::{Activation, Int8Weights, LayerWeights, Tensor as Parameter};
@@ -82,6 +83,7 @@ impl Layers {
                 .collect();
             stack(rows?, uploader)
         };
+        let native = uploader.device != Device::Cpu;
         let weights: Result<Vec<Tensor>, TchError> = layers
             .iter()
             .map(|(weight, _)| {
@@ -89,6 +91,7 @@ impl Layers {
                 let weight = unsafe {
                     match weight {
                         LayerWeights::F32(weight) => view(weight)?,
+                        LayerWeights::BF16(weight) if native => view(weight)?,
                         LayerWeights::BF16(weight) => widened(weight)?,
                         LayerWeights::Int8(weight) => codes(weight)?,
                         _ => unreachable!("formats were checked before"),
@@ -107,6 +110,13 @@ impl Layers {
             })
             .collect();
         let scale = if scales.is_empty() { None } else { Some(rows(scales, uploader)?) };
+        if is_half(&weight) {
+            // Not every device has these products: better known now than from a run.
+            let size = weight.size();
+            let (layers, inputs) = (&size[..size.len() - 2], size[size.len() - 2]);
+            let row = [layers, &[1, inputs]].concat();
+            drop(half_product(&Tensor::f_zeros(row, (Kind::BFloat16, uploader.device))?, &weight)?);
+        }
         Ok(Self { format, activation, weight, bias, scale })
     }
 
@@ -121,8 +131,12 @@ impl Layers {
         let sums = match self.format {
             Format::F32 => product(input, &weight, &bias)?,
             Format::BF16 => {
-                let rounded = input.f_to_kind(Kind::BFloat16)?.f_to_kind(Kind::Float)?;
-                product(&rounded, &weight, &bias)?
+                let rounded = input.f_to_kind(Kind::BFloat16)?;
+                if is_half(&weight) {
+                    half_product(&rounded, &weight)?.f_add(&bias)?
+                } else {
+                    product(&rounded.f_to_kind(Kind::Float)?, &weight, &bias)?
+                }
             }
             Format::Int8 => {
                 let scale = self.scale.as_ref().expect("layers of 8 bits have scales");
@@ -159,6 +173,18 @@ fn product(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, Tch
     match weight.dim() {
         3 => bias.f_baddbmm(input, weight, 1.0, 1.0),
         _ => bias.f_addmm(input, weight),
+    }
+}
+
+fn is_half(weight: &Tensor) -> bool {
+    weight.kind() == Kind::BFloat16
+}
+
+/// `input · weight` of 16 bits, in sums of 32. GPUs alone have it.
+fn half_product(input: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
+    match weight.dim() {
+        3 => input.f_bmm_dtype(weight, Kind::Float),
+        _ => input.f_mm_dtype(weight, Kind::Float),
     }
 }
 

@@ -27,7 +27,7 @@ use mprec_router::{PolicyName, Profiles};
 use mprec_runtime::{
     config::Declared,
     load::{LoadOptions, LoadReport, StoredRows},
-    paths::{Memory, bring_up},
+    paths::{Allowance, bring_up},
     profiler::{ProfileFile, ProfileOptions},
 };
 use serde::Serialize;
@@ -317,7 +317,7 @@ impl Demo {
             }
             Err(error) => output.note(&format!("without paths on ONNX Runtime: {error}")),
         }
-        let resident = bring_up(bundle, &paths, &Declared::default(), &Memory::default())?;
+        let resident = bring_up(bundle, &paths, &Declared::default(), &Allowance::default())?;
         let inputs = inputs(bundle, Some(&self.out.join("data")), output)?;
         let budget = Duration::from_secs(if self.quick { 4 } else { 20 });
         let workers = profile::workers(None);

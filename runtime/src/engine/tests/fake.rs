@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     config::QueueLimits,
-    engine::{Engine, EngineOptions},
-    paths::ResidentPath,
+    engine::{Backoff, Engine, EngineOptions},
+    paths::{ResidentPath, Revive},
     service::{Model, Outcome, Refusal, ScoreRequest, Service},
 };
 
@@ -30,6 +30,8 @@ pub(super) enum Act {
     Echo,
     /// The same, but 13 becomes a score that is no number.
     Superstitious,
+    /// Scores that are no numbers.
+    Nonsense,
     /// Fails as a device does.
     Fail,
     /// Panics.
@@ -47,7 +49,10 @@ pub(super) struct Script {
     act: Option<Box<ActFn>>,
     pause: Option<Box<dyn Fn(usize) -> Duration + Send + Sync>>,
     gate: Option<Arc<Gate>>,
+    weightless: bool,
     runs: AtomicUsize,
+    /// Times that it was prepared anew.
+    revived: AtomicUsize,
     seen: Mutex<Vec<f32>>,
 }
 
@@ -70,6 +75,11 @@ impl Script {
         Arc::new(Self { act: Some(Box::new(act)), ..Self::default() })
     }
 
+    /// Echoes batches without weights, and fails others as a whole.
+    pub(super) fn weightless(gate: &Arc<Gate>) -> Arc<Self> {
+        Arc::new(Self { gate: Some(Arc::clone(gate)), weightless: true, ..Self::default() })
+    }
+
     pub(super) fn gated(gate: &Arc<Gate>) -> Arc<Self> {
         Arc::new(Self { gate: Some(Arc::clone(gate)), ..Self::default() })
     }
@@ -79,6 +89,11 @@ impl Script {
         act: impl Fn(usize, &Batch) -> Act + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { act: Some(Box::new(act)), pause: Some(Box::new(pause)), ..Self::default() })
+    }
+
+    /// Times that it was prepared anew.
+    pub(super) fn revived(&self) -> usize {
+        self.revived.load(SeqCst)
     }
 
     /// First dense value of every sample that was run, in order.
@@ -132,6 +147,9 @@ impl Executable for Fake {
         if let Some(pause) = &script.pause {
             std::thread::sleep(pause(run));
         }
+        if script.weightless && batch.is_weighted() {
+            return Err(BackendError::Weighted { file: "theirs.onnx".into() });
+        }
         let act = script.act.as_ref().map_or(Act::Echo, |act| act(run, batch));
         match act {
             Act::Echo | Act::Superstitious => {
@@ -145,6 +163,10 @@ impl Executable for Fake {
                 }
                 Ok(())
             }
+            Act::Nonsense => {
+                scores.fill(f32::NAN);
+                Ok(())
+            }
             Act::Fail => Err(BackendError::Device {
                 backend: BackendKind::Cpu,
                 source: "it is on fire".into(),
@@ -152,6 +174,10 @@ impl Executable for Fake {
             Act::Panic => panic!("a fake panics"),
             Act::Refuse => Err(BackendError::Scores { got: 0, samples: batch.samples() }),
         }
+    }
+
+    fn takes_weights(&self) -> bool {
+        !self.0.weightless
     }
 
     fn another(&self) -> Result<Box<dyn Executable>, BackendError> {
@@ -176,11 +202,14 @@ fn schema() -> Schema {
 pub(super) struct Setup {
     pub(super) options: EngineOptions,
     pub(super) lanes: u32,
+    /// What profiles say of a sample's time; of a batch's fixed time they say 100 µs.
+    pub(super) per_sample_us: f64,
     paths: Vec<(&'static str, f64, Arc<Script>)>,
 }
 
 impl Setup {
-    /// Paths are given as name, accuracy and script. Each is profiled at 100 µs whatever the batch.
+    /// Paths are given as name, accuracy and script. Each is profiled at 100 µs whatever the batch, unless
+    /// `per_sample_us` is set.
     pub(super) fn new(lanes: u32, paths: Vec<(&'static str, f64, Arc<Script>)>) -> Self {
         let options = EngineOptions {
             policy: PolicyName::MpRec,
@@ -189,8 +218,12 @@ impl Setup {
             min_quality: None,
             pin_workers: false,
             record: None,
+            max_parts: None,
+            // What goes down stays down, unless a test says otherwise.
+            recovery: Backoff { first: LONG, most: LONG },
         };
-        Self { options, lanes, paths }
+        let per_sample_us = 0.0;
+        Self { options, lanes, per_sample_us, paths }
     }
 
     pub(super) fn resident(&self) -> Vec<ResidentPath> {
@@ -203,13 +236,22 @@ impl Setup {
                 quality_source: QualitySource::Measured,
                 bytes: 1_000,
                 executable: Box::new(Fake(Arc::clone(script))),
+                revive: {
+                    let script = Arc::clone(script);
+                    Revive::new(move || {
+                        script.revived.fetch_add(1, SeqCst);
+                        Ok(Box::new(Fake(Arc::clone(&script))))
+                    })
+                },
             }
         };
         self.paths.iter().map(resident).collect()
     }
 
     pub(super) fn profiles(&self) -> Profiles {
-        let curve = ServiceCurve::from_medians(&[(1, 100.0), (1_024, 100.0)], 1.1, 1.2).unwrap();
+        let medians =
+            [1, 1_024].map(|samples| (samples, 100.0 + self.per_sample_us * f64::from(samples)));
+        let curve = ServiceCurve::from_medians(&medians, 1.1, 1.2).unwrap();
         let resident = self.resident();
         let profile = |path: &ResidentPath| path.profile(self.lanes, Some(1_024), curve.clone());
         Profiles::new(resident.iter().map(profile).collect()).unwrap()

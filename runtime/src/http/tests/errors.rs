@@ -317,6 +317,7 @@ async fn refusals_have_their_statuses_at_once_and_later() {
     for (refusal, status, code) in [
         (Refusal::Overloaded { reason: "no path", retry_after: wait }, 429, "overloaded"),
         (Refusal::Quality { min_quality: 0.9, best: 0.8 }, 422, "quality_unreachable"),
+        (Refusal::Weighted, 422, "weights_unsupported"),
         (Refusal::DeadlinePassed { late: wait }, 504, "deadline_passed"),
         (Refusal::Unavailable { reason: "stopping" }, 503, "unavailable"),
         (
