@@ -340,6 +340,8 @@ fn every_command_explains_itself() {
         "tune",
         "serve",
         "load",
+        "top",
+        "replay",
     ] {
         let output = mprec(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -61,7 +61,7 @@ pub(crate) fn trained(variants: &[&str]) -> tempfile::TempDir {
 }
 
 /// A running server, stopped when dropped.
-pub(crate) struct Server(Child);
+pub(crate) struct Server(pub(crate) Child);
 
 impl Drop for Server {
     fn drop(&mut self) {

@@ -63,6 +63,32 @@ pub enum Reason {
     Chance,
 }
 
+impl Reason {
+    /// Every reason. Logs store places in this list: append, never reorder.
+    pub const ALL: [Self; 7] = [
+        Self::Only,
+        Self::Fastest,
+        Self::MostAccurate,
+        Self::NoneInTime,
+        Self::Deadline,
+        Self::Price,
+        Self::Chance,
+    ];
+
+    /// Its place in [`Reason::ALL`].
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Only => 0,
+            Self::Fastest => 1,
+            Self::MostAccurate => 2,
+            Self::NoneInTime => 3,
+            Self::Deadline => 4,
+            Self::Price => 5,
+            Self::Chance => 6,
+        }
+    }
+}
+
 /// A refused query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
@@ -89,6 +115,28 @@ pub enum RefuseReason {
     NoPathTakesIt,
 }
 
+impl RefuseReason {
+    /// Every reason. Logs store places in this list: append, never reorder.
+    pub const ALL: [Self; 5] = [
+        Self::NoPathInTime,
+        Self::NoPathMeetsFloor,
+        Self::QueueFull,
+        Self::NoPathUp,
+        Self::NoPathTakesIt,
+    ];
+
+    /// Its place in [`RefuseReason::ALL`].
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::NoPathInTime => 0,
+            Self::NoPathMeetsFloor => 1,
+            Self::QueueFull => 2,
+            Self::NoPathUp => 3,
+            Self::NoPathTakesIt => 4,
+        }
+    }
+}
+
 impl fmt::Display for RefuseReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -98,5 +146,20 @@ impl fmt::Display for RefuseReason {
             Self::NoPathUp => "no path is up",
             Self::NoPathTakesIt => "no path can run it",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_the_place_in_the_list() {
+        for (at, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(reason.code()), at);
+        }
+        for (at, reason) in RefuseReason::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(reason.code()), at);
+        }
     }
 }

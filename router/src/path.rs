@@ -19,7 +19,8 @@ pub const MAX_NAME: usize = 128;
 pub struct PathId(pub u16);
 
 /// Some of the paths of one router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PathSet(u64);
 
 impl PathSet {
@@ -29,6 +30,16 @@ impl PathSet {
     /// Whether a path is among them.
     pub fn contains(self, path: PathId) -> bool {
         usize::from(path.0) < MAX_PATHS && (self.0 >> path.0) & 1 == 1
+    }
+
+    /// The set whose [`PathSet::bits`] these are.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// One bit per path, that of path 0 the lowest.
+    pub const fn bits(self) -> u64 {
+        self.0
     }
 }
 

@@ -74,6 +74,18 @@ pub(crate) struct Planner<S, U> {
 impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<S, U> {
     /// Whether a batch that starts `start_ns` from now can take `samples` more.
     pub(crate) fn joins(&self, tail: &Tail, samples: u32, start_ns: f64) -> bool {
+        self.joins_knowing(tail, samples, start_ns, &mut None)
+    }
+
+    /// The same, where whether the batch's head is late whatever happens is found out once per batch: `is_late` is `None`
+    /// for a batch that was not asked about yet.
+    fn joins_knowing(
+        &self,
+        tail: &Tail,
+        samples: u32,
+        start_ns: f64,
+        is_late: &mut Option<bool>,
+    ) -> bool {
         let together = tail.samples.saturating_add(samples);
         if tail.samples == 0 || together > self.max_batch {
             return false;
@@ -81,7 +93,8 @@ impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<S, U> {
         let spare_ns = tail.deadline.nanos_from(self.now) - start_ns;
         // A head that is late anyway does not hold the batch small; see `batching`.
         let upper_ns = |samples| (self.upper_ns)(samples, start_ns);
-        upper_ns(together) <= spare_ns || upper_ns(tail.head_samples) > spare_ns
+        *is_late.get_or_insert_with(|| upper_ns(tail.head_samples) > spare_ns)
+            || upper_ns(together) <= spare_ns
     }
 }
 
@@ -189,15 +202,20 @@ impl PathQueue {
         self.closed.clear();
         (self.closed_ns, self.tail) = (0.0, Tail::default());
         let mut start_ns = planner.start_ns;
+        let mut is_late = None;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
             // Parts of one query run side by side; see `batching`.
             let beside =
                 at > 0 && entry.split.is_some() && self.entries[at - 1].split == entry.split;
-            let join = !beside && planner.joins(&self.tail, entry.samples, start_ns);
-            if !join && self.tail.samples > 0 {
-                self.tail.service_ns = (planner.service_ns)(self.tail.samples);
-                start_ns += self.tail.service_ns / planner.lanes;
+            let join =
+                !beside && planner.joins_knowing(&self.tail, entry.samples, start_ns, &mut is_late);
+            if !join {
+                is_late = None;
+                if self.tail.samples > 0 {
+                    self.tail.service_ns = (planner.service_ns)(self.tail.samples);
+                    start_ns += self.tail.service_ns / planner.lanes;
+                }
             }
             self.extend(&entry, join);
         }

@@ -6,8 +6,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use mprec_router::{
-    Decision, DeviceId, PathId, PathProfile, PolicyName, Priority, Profiles, QualitySource, Router,
-    RouterConfig, ServiceCurve, Time,
+    Decision, DeviceId, PathId, PathProfile, PathSet, PolicyName, Priority, Profiles,
+    QualitySource, Router, RouterConfig, ServiceCurve, Time,
     policy::MultiPath,
     sim::{
         Arrivals, Event, Report, Service, SimConfig, Sizes, Slowdown, Trace, TraceQuery, Until,
@@ -88,6 +88,7 @@ fn check_invariants(
                 Decision::Admit(admission) => {
                     let accuracy = profiles.path(admission.path).accuracy;
                     assert!(accuracy >= query.min_quality(), "a floor was broken");
+                    assert!(query.paths().contains(admission.path), "a path that cannot run it");
                     assert!(admission.upper_finish >= admission.predicted_finish);
                     assert!(admission.parts >= 1 && admission.parts <= query.samples());
                     if admission.parts > 1 {
@@ -204,10 +205,13 @@ fn any_profiles() -> impl Strategy<Value = Profiles> {
 }
 
 fn any_trace() -> impl Strategy<Value = Trace> {
-    let query = (0u64..2_000, 1u32..400, 100u64..20_000, prop::bool::weighted(0.1), 0usize..3);
+    // Most queries can run on every path, some on one alone.
+    let paths = prop_oneof![8 => Just(u64::MAX), 1 => Just(1), 1 => Just(2)];
+    let picky = prop::bool::weighted(0.1);
+    let query = (0u64..2_000, 1u32..400, 100u64..20_000, picky, 0usize..3, paths);
     prop::collection::vec(query, 1..400).prop_map(|queries| {
         let mut now = Time::ZERO;
-        let make = |(gap, samples, sla, picky, class): (u64, u32, u64, bool, usize)| {
+        let make = |(gap, samples, sla, picky, class, paths): (u64, u32, u64, bool, usize, u64)| {
             now = now + Duration::from_micros(gap);
             TraceQuery {
                 arrival: now,
@@ -215,6 +219,7 @@ fn any_trace() -> impl Strategy<Value = Trace> {
                 sla: Duration::from_micros(sla),
                 min_quality: if picky { 0.8 } else { 0.0 },
                 priority: [Priority::Low, Priority::Normal, Priority::High][class],
+                paths: PathSet::from_bits(paths),
             }
         };
         Trace::new(queries.into_iter().map(make).collect()).unwrap()
@@ -552,4 +557,28 @@ fn a_lingering_batch_fills_up() {
         report.batches
     };
     assert!(batches(4_000) * 2 < batches(0));
+}
+
+#[test]
+fn recorded_service_times_are_taken_in_order_and_again_from_the_first() {
+    let profiles = Profiles::new(vec![path("a@cpu", 0.8, 1, &[(1, 1_000.0)])]).unwrap();
+    let (arrivals, sla) = (Arrivals::Fixed { rate: 100.0 }, Duration::from_millis(100));
+    let trace = Trace::generate(&arrivals, &Sizes::Fixed(1), Until::Queries(5), sla, 1).unwrap();
+    let with = |ratios| SimConfig { ratios: vec![ratios], ..SimConfig::default() };
+    let config = with(vec![1.0, 3.0]);
+    let router =
+        Router::new(profiles.clone(), &"fastest".parse().unwrap(), RouterConfig::default());
+    let mut times = Vec::new();
+    simulate_with(router.unwrap(), &trace, &config, |event| {
+        if let Event::Started { service, .. } = event {
+            times.push(service.as_secs_f64());
+        }
+    })
+    .unwrap();
+    let mean = profiles.paths()[0].service.mean(1).as_secs_f64();
+    let ratios: Vec<f64> = times.iter().map(|time| (time / mean).round()).collect();
+    assert_eq!(ratios, [1.0, 3.0, 1.0, 3.0, 1.0]);
+    assert!(oracle(&profiles, &trace, &config).unwrap().correct_in_time > 3.9);
+    let wrong = simulate(&profiles, &PolicyName::Fastest, &trace, &with(vec![0.0]));
+    assert!(wrong.unwrap_err().to_string().contains("positive"));
 }

@@ -1,6 +1,8 @@
 //! What the engine itself costs: queries through an executable that does nothing.
 //!
-//! `cargo run --release -p mprec-runtime --example engine_overhead`
+//! `cargo run --release -p mprec-runtime --example engine_overhead [LOG]`
+//!
+//! With a file that does not exist yet, decisions are recorded to it meanwhile.
 //!
 //! Prints, in microseconds, the time of `submit` (decide, queue, wake a worker) and the time from
 //! before `submit` to the outcome in the submitting thread's hands, one query at a time, over
@@ -21,6 +23,7 @@ use mprec_runtime::{
     config::QueueLimits,
     engine::{Backoff, Engine, EngineOptions},
     paths::{ResidentPath, Revive},
+    record::RecordOptions,
     service::{Model, ScoreRequest, Service},
 };
 
@@ -91,6 +94,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let rate = answered as f64 / started.elapsed().as_secs_f64();
     writeln!(out, "64 in flight  {rate:.0} queries per second from one thread")?;
+    engine.shutdown(Duration::from_secs(5));
+    if let Some(record) = engine.stats().record {
+        writeln!(out, "{record:?}")?;
+    }
     Ok(())
 }
 
@@ -109,12 +116,15 @@ fn start(model: &Arc<Model>) -> Result<Engine, Box<dyn Error>> {
         });
     }
     let profiles = resident.iter().map(|path| path.profile(2, None, curve.clone())).collect();
+    let file = std::env::args().nth(1);
+    let record = file.map(|file| RecordOptions { file: file.into(), limit_bytes: 1 << 30 });
     let options = EngineOptions {
         policy: PolicyName::MultiPath,
         queue: QueueLimits { queries: 4_096, samples: 262_144, bytes: 256 << 20 },
         linger: Duration::ZERO,
         min_quality: None,
         pin_workers: false,
+        record,
         max_parts: None,
         recovery: Backoff::default(),
     };

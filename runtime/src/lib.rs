@@ -9,5 +9,7 @@ pub mod load;
 pub mod metrics;
 pub mod paths;
 pub mod profiler;
+pub mod record;
 pub mod report;
 pub mod service;
+pub mod top;

@@ -81,7 +81,7 @@ impl<'p> Instance<'p> {
         let relaxation = Relaxation::new(&problem.trace);
         let ways = candidates
             .iter()
-            .map(|candidate| relaxation.ways(&candidate.profile, &problem.sim, Law::Luckiest))
+            .map(|candidate| relaxation.ways(&candidate.profile, None, &problem.sim, Law::Luckiest))
             .collect::<Result<Vec<_>, _>>()?;
         let samples: f64 =
             problem.trace.queries().iter().map(|query| f64::from(query.samples)).sum();

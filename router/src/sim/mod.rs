@@ -97,6 +97,12 @@ pub enum SimError {
         #[source]
         source: QueryError,
     },
+    /// A service time over its profile that is not positive and finite.
+    #[error("a service time of {ratio} times the profile's; ratios are positive and finite")]
+    Ratio {
+        /// What was given.
+        ratio: f32,
+    },
     /// A slowdown by a factor that is not positive and finite.
     #[error("a slowdown by {factor}; factors lie in (0, 1000]")]
     Slowdown {
@@ -110,6 +116,9 @@ pub enum SimError {
 pub struct SimConfig {
     /// What service times are drawn from.
     pub service: Service,
+    /// Observed service times over profiled means, by path: a path that has some takes them in order, and again from
+    /// the first, and nothing is drawn for it. Positive and finite.
+    pub ratios: Vec<Vec<f32>>,
     /// Changes of speed, in order of their beginning.
     pub slowdowns: Vec<Slowdown>,
     /// Seed of the service times.
@@ -196,6 +205,10 @@ pub fn simulate_with(
             return Err(SimError::Slowdown { factor: slowdown.factor });
         }
     }
+    let mut ratios = config.ratios.iter().flatten();
+    if let Some(&ratio) = ratios.find(|&&ratio| !(ratio > 0.0 && ratio.is_finite())) {
+        return Err(SimError::Ratio { ratio });
+    }
     let profiles = &router.state().profiles().clone();
     let policy = router.policy();
     let paths = profiles.paths().iter().map(|path| (path.name.as_str(), path.accuracy));
@@ -204,7 +217,7 @@ pub fn simulate_with(
         profiles,
         router,
         recorder: Recorder::new(paths),
-        draw: Draw::new(config.service, &config.slowdowns, config.seed),
+        draw: Draw::new(config),
         events: BinaryHeap::new(),
         running: profiles.devices().iter().map(lanes).collect(),
         downgraded: vec![false; trace.queries().len()],
@@ -286,7 +299,8 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
         let query = Query::new(QueryId(index as u64), samples, now, coming.sla)
             .and_then(|query| query.with_min_quality(coming.min_quality))
             .map_err(wrong)?
-            .with_priority(coming.priority);
+            .with_priority(coming.priority)
+            .with_paths(coming.paths);
         self.recorder.offered(coming.samples);
         let decision = self.router.submit(&query, now);
         (self.observer)(Event::Decided { now, query: &query, decision: &decision });
@@ -350,7 +364,7 @@ impl<O: FnMut(Event<'_>)> Simulation<'_, O> {
             let draw = |query: &Queued| QueryId(query.id.0 ^ (u64::from(query.offset) << 40));
             let head = self.batch.queries.first().map_or(QueryId(0), draw);
             let curve = &self.profiles.path(path).service;
-            let service = self.draw.next(curve, device, self.batch.samples, head, now);
+            let service = self.draw.next(curve, path, device, self.batch.samples, head, now);
             self.batches += 1;
             let on_lane = &mut self.running[usize::from(device.0)][usize::from(lane.0)];
             std::mem::swap(&mut on_lane.batch, &mut self.batch);

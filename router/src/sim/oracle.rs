@@ -3,7 +3,7 @@
 //! Knowing the whole trace, how many correct predictions could be answered in time? Any schedule
 //! obeys these constraints, and the bound is the best value under them alone:
 //!
-//! - A query is answered by at most one path, which is accurate enough for it, and whose shortest
+//! - A query is answered by at most one path, which can run it, is accurate enough for it, and whose shortest
 //!   possible service time, of the smallest part that it may be split into, fits into the query's
 //!   time budget.
 //! - A batch of `b ≥ m` samples lends a part of `m` samples at least `m/b` of its service time,
@@ -41,7 +41,9 @@ use super::{
     dual::{Way, least_dual},
     service::Draw,
 };
-use crate::{DeviceId, PathId, PathProfile, Profiles, RouterError, RouterState, ServiceCurve};
+use crate::{
+    DeviceId, PathId, PathProfile, PathSet, Profiles, RouterError, RouterState, ServiceCurve,
+};
 
 /// What no policy can exceed.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +66,8 @@ pub fn oracle(profiles: &Profiles, trace: &Trace, config: &SimConfig) -> Result<
     let relaxation = Relaxation::new(trace);
     let lanes: Vec<u32> = profiles.devices().iter().map(|device| device.lanes).collect();
     let bound = |law| -> Result<f64, SimError> {
-        let paths = profiles.paths().iter().map(|profile| relaxation.ways(profile, config, law));
-        let paths = paths.collect::<Result<Vec<_>, _>>()?;
+        let ways = |id| relaxation.ways(profiles.path(id), Some(id), config, law);
+        let paths = profiles.ids().map(ways).collect::<Result<Vec<_>, _>>()?;
         let devices = profiles.ids().map(|id| usize::from(profiles.device_of(id).0));
         let on_devices: Vec<_> = devices.zip(&paths).collect();
         Ok(relaxation.bound(&on_devices, &lanes, Worth::Correct))
@@ -98,7 +100,7 @@ pub(crate) enum Law {
 }
 
 /// The program of one trace, whatever the paths. Queries of one size, budget and floor are alike
-/// to every path, so that the program has a term for each kind of query and not for each query.
+/// to every path, if they name the same paths, so that the program has a term for each kind of query and not for each query.
 #[derive(Debug)]
 pub(crate) struct Relaxation {
     kinds: Vec<Kind>,
@@ -110,6 +112,7 @@ struct Kind {
     samples: u32,
     budget_ns: f64,
     min_quality: f64,
+    paths: PathSet,
     queries: f64,
 }
 
@@ -125,26 +128,30 @@ pub(crate) struct Ways {
 impl Relaxation {
     pub(crate) fn new(trace: &Trace) -> Self {
         let mut last_ns = 0.0f64;
-        let mut counts: BTreeMap<(u32, u128, u64), f64> = BTreeMap::new();
+        let mut counts: BTreeMap<(u32, u128, u64, u64), f64> = BTreeMap::new();
         for query in trace.queries() {
             let budget = query.sla.as_nanos();
             last_ns = last_ns.max(query.arrival.as_nanos() as f64 + budget as f64);
-            *counts.entry((query.samples, budget, query.min_quality.to_bits())).or_default() += 1.0;
+            let (floor, paths) = (query.min_quality.to_bits(), query.paths.bits());
+            *counts.entry((query.samples, budget, floor, paths)).or_default() += 1.0;
         }
-        let kind = |((samples, budget, floor), queries)| Kind {
+        let kind = |((samples, budget, floor, paths), queries)| Kind {
             samples,
             budget_ns: budget as f64,
             min_quality: f64::from_bits(floor),
+            paths: PathSet::from_bits(paths),
             queries,
         };
         let first_ns = trace.queries().first().map_or(0.0, |query| query.arrival.as_nanos() as f64);
         Self { kinds: counts.into_iter().map(kind).collect(), span_ns: last_ns - first_ns }
     }
 
-    /// What a path can do for these queries.
+    /// What a path can do for these queries. Without an id it is no path of the trace yet: it takes every query, in times
+    /// of its profile.
     pub(crate) fn ways(
         &self,
         profile: &PathProfile,
+        id: Option<PathId>,
         config: &SimConfig,
         law: Law,
     ) -> Result<Ways, SimError> {
@@ -154,20 +161,22 @@ impl Relaxation {
         let state = RouterState::new(alone, config.router.clone()).map_err(RouterError::from)?;
         let max_batch = state.max_batch(PathId(0));
         let most_parts = state.most_parts(DeviceId(0));
-        let (service, slowdowns) = (config.service, config.slowdowns.as_slice());
+        let ratios = id.and_then(|id| config.ratios.get(usize::from(id.0)));
+        let ratios = ratios.map_or(&[][..], Vec::as_slice);
         let curve = &profile.service;
         let lane_ns = |samples| match law {
-            Law::Luckiest => Draw::least_ns(service, slowdowns, curve, samples),
-            Law::Average => Draw::mean_ns(service, slowdowns, curve, samples),
+            Law::Luckiest => Draw::least_ns(config, ratios, curve, samples),
+            Law::Average => Draw::mean_ns(config, ratios, curve, samples),
         };
         let able = |kind: &Kind| {
             let parts = most_parts.clamp(1, kind.samples);
             let part = kind.samples.div_ceil(parts);
             let share = match law {
                 Law::Luckiest => f64::from(u8::from(lane_ns(part) <= kind.budget_ns)),
-                Law::Average => Draw::share_within(service, slowdowns, curve, part, kind.budget_ns),
+                Law::Average => Draw::share_within(config, ratios, curve, part, kind.budget_ns),
             };
-            (profile.accuracy >= kind.min_quality && share > 0.0).then(|| {
+            let takes = id.is_none_or(|id| kind.paths.contains(id));
+            (takes && profile.accuracy >= kind.min_quality && share > 0.0).then(|| {
                 let (smallest, largest) = (kind.samples / parts, max_batch.max(kind.samples));
                 let each = cheapest_per_sample(curve, smallest, largest, lane_ns);
                 (share, f64::from(kind.samples) * each)

@@ -6,9 +6,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{DeviceId, QueryId, ServiceCurve, Time};
+use crate::{DeviceId, PathId, QueryId, ServiceCurve, Time};
 
-use super::SpecError;
+use super::{SimConfig, SpecError};
 
 /// What actual service times are drawn from.
 ///
@@ -69,18 +69,28 @@ pub struct Slowdown {
 pub(super) struct Draw<'s> {
     service: Service,
     slowdowns: &'s [Slowdown],
+    ratios: &'s [Vec<f32>],
+    /// How many ratios of each path were taken.
+    taken: Vec<usize>,
     seed: u64,
 }
 
 impl<'s> Draw<'s> {
-    pub(super) fn new(service: Service, slowdowns: &'s [Slowdown], seed: u64) -> Self {
-        Self { service, slowdowns, seed: mix(seed ^ 0x5E27_1CE5) }
+    pub(super) fn new(config: &'s SimConfig) -> Self {
+        Self {
+            service: config.service,
+            slowdowns: &config.slowdowns,
+            ratios: &config.ratios,
+            taken: vec![0; config.ratios.len()],
+            seed: mix(config.seed ^ 0x5E27_1CE5),
+        }
     }
 
     /// The time of a batch of `samples` whose most urgent query is `head`.
     pub(super) fn next(
-        &self,
+        &mut self,
         curve: &ServiceCurve,
+        path: PathId,
         device: DeviceId,
         samples: u32,
         head: QueryId,
@@ -88,7 +98,14 @@ impl<'s> Draw<'s> {
     ) -> Duration {
         // 53 bits are what a float in [0, 1) can hold.
         let uniform = (mix(self.seed ^ mix(head.0)) >> 11) as f64 / (1u64 << 53) as f64;
+        let at = usize::from(path.0);
         let nanos = match self.service {
+            _ if self.ratios.get(at).is_some_and(|ratios| !ratios.is_empty()) => {
+                let (ratios, taken) = (&self.ratios[at], &mut self.taken[at]);
+                let ratio = ratios[*taken % ratios.len()];
+                *taken += 1;
+                curve.mean_ns(samples) * f64::from(ratio)
+            }
             Service::Quantiles => curve.draw_ns(samples, uniform),
             Service::Median => curve.p50_ns(samples),
             Service::Exponential => -(-uniform).ln_1p() * curve.p50_ns(samples),
@@ -100,47 +117,57 @@ impl<'s> Draw<'s> {
         Duration::from_nanos((nanos * factor).max(1.0) as u64)
     }
 
-    /// At most the least that [`next`](Self::next) can return, which drops parts of a nanosecond.
+    /// At most the least that [`next`](Self::next) can return, which drops parts of a nanosecond, on a path with these
+    /// recorded ratios, if any.
     pub(super) fn least_ns(
-        service: Service,
-        slowdowns: &[Slowdown],
+        config: &SimConfig,
+        ratios: &[f32],
         curve: &ServiceCurve,
         samples: u32,
     ) -> f64 {
-        let nanos = match service {
-            Service::Quantiles => curve.low_ns(samples),
-            Service::Median => curve.p50_ns(samples),
-            Service::Exponential => 1.0,
+        let nanos = match (ratios.iter().copied().reduce(f32::min), config.service) {
+            (Some(ratio), _) => curve.mean_ns(samples) * f64::from(ratio),
+            (None, Service::Quantiles) => curve.low_ns(samples),
+            (None, Service::Median) => curve.p50_ns(samples),
+            (None, Service::Exponential) => 1.0,
         };
-        // What is drawn is cut to whole nanoseconds.
-        (fastest(slowdowns) * nanos - 1.0).max(1.0)
+        (fastest(&config.slowdowns) * nanos - 1.0).max(1.0)
     }
 
     /// The average that [`next`](Self::next) returns while the machine is at its fastest.
     pub(super) fn mean_ns(
-        service: Service,
-        slowdowns: &[Slowdown],
+        config: &SimConfig,
+        ratios: &[f32],
         curve: &ServiceCurve,
         samples: u32,
     ) -> f64 {
-        let nanos = match service {
+        let nanos = match config.service {
+            _ if !ratios.is_empty() => {
+                let sum: f64 = ratios.iter().copied().map(f64::from).sum();
+                curve.mean_ns(samples) * sum / ratios.len() as f64
+            }
             Service::Quantiles => curve.mean_ns(samples),
             Service::Median | Service::Exponential => curve.p50_ns(samples),
         };
-        fastest(slowdowns) * nanos
+        fastest(&config.slowdowns) * nanos
     }
 
     /// The probability that [`next`](Self::next) returns `nanos` or less while the machine is at
     /// its fastest.
     pub(super) fn share_within(
-        service: Service,
-        slowdowns: &[Slowdown],
+        config: &SimConfig,
+        ratios: &[f32],
         curve: &ServiceCurve,
         samples: u32,
         nanos: f64,
     ) -> f64 {
-        let nanos = nanos / fastest(slowdowns);
-        match service {
+        let nanos = nanos / fastest(&config.slowdowns);
+        match config.service {
+            _ if !ratios.is_empty() => {
+                let most = nanos / curve.mean_ns(samples);
+                let within = ratios.iter().filter(|&&ratio| f64::from(ratio) <= most).count();
+                within as f64 / ratios.len() as f64
+            }
             Service::Quantiles => curve.share_within(samples, nanos),
             Service::Median => f64::from(u8::from(curve.p50_ns(samples) <= nanos)),
             Service::Exponential => -(-nanos / curve.p50_ns(samples)).exp_m1(),
@@ -169,18 +196,30 @@ mod tests {
     fn draws_have_the_mean_and_the_distribution_that_they_claim() {
         let curve = ServiceCurve::from_medians(&[(1, 100.0), (64, 900.0)], 1.1, 1.25).unwrap();
         let count = 100_000;
-        for service in [Service::Quantiles, Service::Median, Service::Exponential] {
-            let draw = Draw::new(service, &[], 5);
+        let recorded = vec![0.9, 1.0, 1.1, 1.4];
+        for (service, ratios) in [
+            (Service::Quantiles, Vec::new()),
+            (Service::Median, Vec::new()),
+            (Service::Exponential, Vec::new()),
+            (Service::Quantiles, recorded),
+        ] {
+            let config = SimConfig {
+                service,
+                seed: 5,
+                ratios: vec![ratios.clone()],
+                ..SimConfig::default()
+            };
+            let mut draw = Draw::new(&config);
             let draws: Vec<f64> = (0..count)
-                .map(|id| draw.next(&curve, DeviceId(0), 20, QueryId(id), Time::ZERO))
+                .map(|id| draw.next(&curve, PathId(0), DeviceId(0), 20, QueryId(id), Time::ZERO))
                 .map(|span| span.as_nanos() as f64)
                 .collect();
             let mean = draws.iter().sum::<f64>() / count as f64;
-            let claimed = Draw::mean_ns(service, &[], &curve, 20);
+            let claimed = Draw::mean_ns(&config, &ratios, &curve, 20);
             assert!((mean / claimed - 1.0).abs() < 0.01, "{service}: {mean} and {claimed}");
             for nanos in [0.95, 1.05, 1.2, 1.3].map(|times| times * curve.p50_ns(20)) {
                 let within = draws.iter().filter(|&&draw| draw <= nanos).count() as f64;
-                let claimed = Draw::share_within(service, &[], &curve, 20, nanos);
+                let claimed = Draw::share_within(&config, &ratios, &curve, 20, nanos);
                 assert!((within / count as f64 - claimed).abs() < 0.005, "{service} {nanos}");
             }
         }
@@ -189,8 +228,9 @@ mod tests {
     #[test]
     fn a_query_takes_as_long_whatever_ran_before_it() {
         let curve = ServiceCurve::from_medians(&[(1, 100.0)], 1.1, 1.25).unwrap();
-        let draw = Draw::new(Service::Quantiles, &[], 5);
-        let next = |id| draw.next(&curve, DeviceId(0), 1, QueryId(id), Time::ZERO);
+        let config = SimConfig { seed: 5, ..SimConfig::default() };
+        let mut draw = Draw::new(&config);
+        let mut next = |id| draw.next(&curve, PathId(0), DeviceId(0), 1, QueryId(id), Time::ZERO);
         let first = next(7);
         assert_ne!(first, next(8));
         assert_eq!(first, next(7));

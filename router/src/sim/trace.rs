@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Priority, Time};
+use crate::{PathSet, Priority, Time};
 
 use super::{Arrivals, Sizes, SpecError, arrivals::MAX_TRACE};
 
@@ -21,6 +21,8 @@ pub struct TraceQuery {
     pub min_quality: f64,
     /// Its priority class.
     pub priority: Priority,
+    /// The paths that can run it.
+    pub paths: PathSet,
 }
 
 /// When a generated trace ends.
@@ -63,6 +65,7 @@ impl Trace {
             sla,
             min_quality: 0.0,
             priority: Priority::default(),
+            paths: PathSet::ALL,
         };
         let queries: Vec<_> = moments
             .take_while(|&arrival| arrival <= end)
@@ -146,6 +149,7 @@ mod tests {
             sla: SLA,
             min_quality: 0.0,
             priority: Priority::Normal,
+            paths: PathSet::ALL,
         };
         assert!(Trace::new(vec![query(2, 1), query(1, 1)]).is_err());
         assert!(Trace::new(vec![query(1, 1), query(2, 0)]).is_err());

@@ -1,16 +1,23 @@
 //! `mprec load`: an open-loop load on a running server.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use mprec_datasets::{Dataset, Split};
-use mprec_runtime::load::{
-    LoadOptions, LoadReport, RequestRows, StoredRows, WireFormat, describe, run,
+use mprec_router::{
+    PolicyName, RouterConfig,
+    sim::{Report, SimConfig, simulate},
 };
+use mprec_runtime::{
+    engine::router_config,
+    load::{LoadOptions, LoadReport, RequestRows, StoredRows, WireFormat, describe, run},
+    profiler::ProfileFile,
+};
+use serde::Serialize;
 
 use super::{
     Failure, InputError as _, Output, Run,
-    output::{self, Unit},
+    output::{self, RUN_HEADINGS, Unit},
     simulate::LoadShape,
 };
 
@@ -40,6 +47,27 @@ pub(super) struct Load {
     /// How requests are written.
     #[arg(long, value_enum, default_value_t = Format::Binary)]
     format: Format,
+    /// Simulate the same queries from these profiles, and print that beside what was served.
+    #[arg(long, value_name = "FILE")]
+    compare_profiles: Option<PathBuf>,
+    /// The policy that is simulated: the server's.
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "multi-path",
+        requires = "compare_profiles"
+    )]
+    compare_policy: PolicyName,
+}
+
+/// A load beside a simulation of it.
+#[derive(Serialize)]
+struct Compared<'r> {
+    #[serde(flatten)]
+    served: &'r LoadReport,
+    simulated: &'r Report,
+    /// Served over simulated correct predictions in time.
+    goodput_ratio: f64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -66,8 +94,71 @@ impl Load {
                 StoredRows::random(&model.mprec.schema, 16_384, self.shape.seed).or_bad_input()?
             }
         };
-        let report = run_with_bar(&options, &rows, "load", output)?;
-        output.result(&report, || text(&report))
+        // Before the load, so that a wrong file is no load wasted.
+        let simulated = self.simulate(&options)?;
+        let served = run_with_bar(&options, &rows, "load", output)?;
+        let Some(simulated) = simulated else {
+            return output.result(&served, || text(&served));
+        };
+        let goodput_ratio =
+            served.correct_in_time_per_s / simulated.correct_in_time_per_s.max(f64::MIN_POSITIVE);
+        let compared = Compared { served: &served, simulated: &simulated, goodput_ratio };
+        output.result(&compared, || compared.text())
+    }
+
+    /// The same queries without a server, with the settings that an engine has by default.
+    fn simulate(&self, options: &LoadOptions) -> Result<Option<Report>, Failure> {
+        let Some(file) = &self.compare_profiles else { return Ok(None) };
+        let profiles = ProfileFile::load(file).or_bad_input()?.paths;
+        let config = SimConfig {
+            seed: self.shape.seed,
+            router: router_config(RouterConfig::default().max_queued, Duration::ZERO, None),
+            ..SimConfig::default()
+        };
+        simulate(&profiles, &self.compare_policy, &options.trace, &config).map(Some).or_bad_input()
+    }
+}
+
+impl Compared<'_> {
+    fn text(&self) -> String {
+        let row = |kind: &str, figures: [f64; 5], counts: [u64; 4]| {
+            let [goodput, accuracy, p50, p95, p99] = figures;
+            let [offered, late, refused, failed] = counts;
+            let share = |part: u64| format!("{:.2} %", 100.0 * part as f64 / offered.max(1) as f64);
+            [
+                kind.to_owned(),
+                format!("{goodput:.0}"),
+                format!("{accuracy:.4}"),
+                format!("{p50:.2}"),
+                format!("{p95:.2}"),
+                format!("{p99:.2}"),
+                share(late),
+                share(refused),
+                share(failed),
+            ]
+        };
+        let Self { served, simulated, goodput_ratio } = self;
+        let [_, headings @ .., _] = RUN_HEADINGS;
+        let headings: Vec<&str> = std::iter::once("").chain(headings).collect();
+        let headings: [&str; 9] = headings.try_into().expect("a heading for every figure");
+        let s = served;
+        let served_row = row(
+            "served",
+            [s.correct_in_time_per_s, s.accuracy, s.p50_ms, s.p95_ms, s.p99_ms],
+            [s.offered, s.late, s.refused, s.failed],
+        );
+        let s = simulated;
+        let simulated_row = row(
+            "simulated",
+            [s.correct_in_time_per_s, s.accuracy, s.p50_ms, s.p95_ms, s.p99_ms],
+            [s.offered, s.late, s.refused, s.failed],
+        );
+        format!(
+            "{}\n\n{}\nServed over simulated, by policy {}: {goodput_ratio:.4}",
+            text(served),
+            output::table(headings, [served_row, simulated_row]),
+            simulated.policy
+        )
     }
 }
 

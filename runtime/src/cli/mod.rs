@@ -17,10 +17,12 @@ mod materialise;
 mod output;
 mod profile;
 mod quantize;
+mod replay;
 mod score;
 mod serve;
 mod server;
 mod simulate;
+mod top;
 mod train;
 mod tune;
 mod variant;
@@ -89,6 +91,10 @@ enum Command {
     Serve(serve::Serve),
     /// Put an open-loop load on a running server.
     Load(load::Load),
+    /// Watch a running server in the terminal.
+    Top(top::Top),
+    /// Make recorded decisions again, or try other policies on the recorded queries.
+    Replay(replay::Replay),
 }
 
 /// Runs a command and reports its failure, with every cause on one line.
@@ -117,6 +123,8 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
+                Command::Top(command) => command.run(&output),
+                Command::Replay(command) => command.run(&output),
             }
         });
     match result {

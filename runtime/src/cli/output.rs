@@ -33,6 +33,11 @@ impl Output {
         Self { json, quiet }
     }
 
+    /// Whether the result is to be JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints the result: `value` as one JSON object, or `text` for people.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Run {
         let mut line = if self.json { serde_json::to_string(value)? } else { text() };

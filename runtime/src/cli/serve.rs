@@ -8,7 +8,7 @@ use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
-    engine::{Backoff, Engine, EngineOptions},
+    engine::{Backoff, Engine, EngineError, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
@@ -59,6 +59,12 @@ pub(super) struct Serve {
     /// Memory of each worker's cache of vectors, for each path with a DHE; default: none.
     #[arg(long, value_name = "BYTES")]
     cache: Option<usize>,
+    /// Record every decision to this file, for `mprec replay`. It must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Largest size of that file; default: 1 GiB. A query takes some 50 bytes. At the limit recording ends, and serving goes on.
+    #[arg(long, value_name = "BYTES", requires = "record")]
+    record_limit: Option<u64>,
     /// Check the configuration and the bundle, and stop.
     #[arg(long)]
     check: bool,
@@ -121,6 +127,8 @@ impl Serve {
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
+        set(&mut file.record.file, &self.record);
+        set(&mut file.record.limit_bytes, &self.record_limit);
         if !self.paths.is_empty() {
             file.serving.paths = Some(self.paths.clone());
         }
@@ -174,10 +182,15 @@ fn run_server(
         linger: config.serving().linger,
         min_quality: config.constraints().min_quality,
         pin_workers: config.serving().pin_workers,
+        record: config.record().cloned(),
         max_parts: config.serving().max_parts,
         recovery: Backoff::default(),
     };
-    let engine = Arc::new(Engine::start(Arc::clone(&model), resident, profiles, &options)?);
+    let engine = Engine::start(Arc::clone(&model), resident, profiles, &options);
+    let engine = Arc::new(engine.map_err(|error| match error {
+        EngineError::Record(_) => Failure::input(error),
+        other => other.into(),
+    })?);
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
     let http = HttpConfig {

@@ -1,6 +1,9 @@
 //! `mprec simulate`: policies on a made-up load, from profiles alone.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use mprec_router::{
@@ -92,9 +95,17 @@ impl LoadShape {
 }
 
 #[derive(Serialize)]
+struct Single<'a> {
+    #[serde(flatten)]
+    run: &'a Report,
+    queries_simulated_per_s: f64,
+}
+
+#[derive(Serialize)]
 struct Several<'a> {
     simulated: bool,
     oracle_correct_in_time_per_s: f64,
+    queries_simulated_per_s: f64,
     runs: &'a [Report],
 }
 
@@ -114,30 +125,39 @@ impl Simulate {
         let trace = self.load.trace(self.queries)?;
         let config = SimConfig {
             service: Service::Quantiles,
-            slowdowns: Vec::new(),
             seed: self.load.seed,
             router: RouterConfig::default(),
+            ..SimConfig::default()
         };
+        let began = Instant::now();
         let runs = policies
             .iter()
             .map(|policy| simulate(&file.paths, policy, &trace, &config))
             .collect::<Result<Vec<_>, _>>()
             .or_bad_input()?;
+        let simulated = (runs.len() * trace.queries().len()) as f64;
+        let rate = simulated / began.elapsed().as_secs_f64().max(1e-9);
         if let [run] = runs.as_slice() {
-            return output.result(run, || text(&runs));
+            let single = Single { run, queries_simulated_per_s: rate };
+            return output.result(&single, || text(&runs, rate));
         }
         let bound = oracle(&file.paths, &trace, &config)?.correct_in_time_per_s;
-        let several = Several { simulated: true, oracle_correct_in_time_per_s: bound, runs: &runs };
+        let several = Several {
+            simulated: true,
+            oracle_correct_in_time_per_s: bound,
+            queries_simulated_per_s: rate,
+            runs: &runs,
+        };
         output.result(&several, || {
             format!(
                 "{}\nNo policy can exceed {bound:.0} correct in time per second on this trace.",
-                text(&runs)
+                text(&runs, rate)
             )
         })
     }
 }
 
-fn text(runs: &[Report]) -> String {
+fn text(runs: &[Report], rate: f64) -> String {
     // Which paths answered is in the JSON.
     let [headings @ .., _] = RUN_HEADINGS;
     let table = output::table(
@@ -159,7 +179,11 @@ fn text(runs: &[Report]) -> String {
         }),
     );
     let offered = runs.first().map_or(0, |run| run.offered);
-    format!("Simulated, {} queries each:\n{table}", output::count(offered))
+    format!(
+        "Simulated, {} queries each, {:.2} million a second:\n{table}",
+        output::count(offered),
+        rate / 1e6
+    )
 }
 
 #[cfg(test)]

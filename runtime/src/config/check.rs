@@ -17,7 +17,7 @@ use super::{
     ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile,
     VariantFile, default,
 };
-use crate::paths::device;
+use crate::{paths::device, record::RecordOptions};
 
 /// More than any one machine's cores.
 pub const MAX_OPERATION_THREADS: u16 = 1_024;
@@ -93,6 +93,9 @@ impl ConfigFile {
         };
         let drain = seconds("shutdown.drain_seconds", self.shutdown.drain_seconds, 0.0)?
             .unwrap_or(default::DRAIN);
+        let limit_bytes = self.record.limit_bytes.unwrap_or(default::RECORD_LIMIT);
+        let limit_bytes = within("record.limit_bytes", limit_bytes, 1 << 20, 1 << 50)?;
+        let record = self.record.file.map(|file| RecordOptions { file, limit_bytes });
         let declared = Declared {
             quality: check_quality(self.quality, &serving.paths)?,
             files: check_variants(self.variants, &serving.paths)?,
@@ -108,6 +111,7 @@ impl ConfigFile {
             queue,
             profile,
             declared,
+            record,
             drain,
             log_filter,
         })

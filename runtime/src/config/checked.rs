@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use mprec_router::PolicyName;
 
 use super::ByteSize;
+use crate::record::RecordOptions;
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,7 @@ pub struct Config {
     pub(super) queue: QueueLimits,
     pub(super) profile: ProfileConfig,
     pub(super) declared: Declared,
+    pub(super) record: Option<RecordOptions>,
     pub(super) drain: Duration,
     pub(super) log_filter: String,
 }
@@ -160,6 +162,11 @@ impl Config {
     /// Accuracies and files of variants beside what the bundle says.
     pub fn declared(&self) -> &Declared {
         &self.declared
+    }
+
+    /// Where decisions are recorded to; `None` records nothing.
+    pub fn record(&self) -> Option<&RecordOptions> {
+        self.record.as_ref()
     }
 
     /// How long queries that were taken may still run after a signal to stop.

@@ -35,6 +35,9 @@ pub(super) const QUEUE_BYTES: usize = 256 << 20;
 /// Seven paths at twelve batch sizes get a quarter of a second each.
 pub(super) const PROFILE_BUDGET: Duration = Duration::from_secs(20);
 
+/// Some 20 million queries.
+pub(super) const RECORD_LIMIT: u64 = 1 << 30;
+
 /// Less than the 30 s that orchestrators wait between SIGTERM and SIGKILL.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 

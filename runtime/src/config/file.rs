@@ -38,6 +38,8 @@ pub struct ConfigFile {
     pub variants: BTreeMap<String, VariantFile>,
     /// `[quality."variant@backend"]` or `[quality.variant]`
     pub quality: BTreeMap<String, QualityFile>,
+    /// `[record]`
+    pub record: RecordFile,
     /// `[shutdown]`
     pub shutdown: ShutdownFile,
     /// `[log]`
@@ -148,6 +150,16 @@ pub struct QualityFile {
     pub source: String,
 }
 
+/// `[record]`: a log of decisions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecordFile {
+    /// The log, which must not exist yet.
+    pub file: Option<PathBuf>,
+    /// Largest size of the log.
+    pub limit_bytes: Option<u64>,
+}
+
 /// `[shutdown]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -183,7 +195,7 @@ impl ConfigFile {
         let mut config = Self::parse(&text, file)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let files = config.variants.values_mut().map(|variant| &mut variant.onnx);
-        let paths = [&mut config.model.bundle, &mut config.profile.file];
+        let paths = [&mut config.model.bundle, &mut config.profile.file, &mut config.record.file];
         for path in paths.into_iter().flatten().chain(files) {
             *path = folder.join(&path);
         }

@@ -26,6 +26,6 @@ pub use self::{
     error::ConfigError,
     file::{
         ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, ProfileSection,
-        QualityFile, QueueFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
+        QualityFile, QueueFile, RecordFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
 };

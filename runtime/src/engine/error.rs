@@ -3,6 +3,8 @@
 use mprec_backends::BackendError;
 use mprec_router::RouterError;
 
+use crate::record::RecordError;
+
 /// An engine that cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +24,9 @@ pub enum EngineError {
     /// The policy or a limit does not fit the paths.
     #[error("the router cannot be set up")]
     Router(#[from] RouterError),
+    /// The log of decisions cannot be begun.
+    #[error("decisions cannot be recorded")]
+    Record(#[from] RecordError),
     /// A worker's scratch memory does not fit.
     #[error("worker {worker} cannot get its own executable of `{path}`")]
     Executable {

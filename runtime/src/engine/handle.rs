@@ -10,13 +10,16 @@ use mprec_router::{PathId, PolicyName, Profiles, Router, RouterConfig};
 use tokio::sync::oneshot;
 
 use super::{
-    Backoff, EngineError, EngineStats, housekeeper, recovery,
+    Backoff, EngineError, EngineStats, housekeeper,
+    recorded::RecordedRouter,
+    recovery,
     shared::{Shared, ThreadEnds, lock},
     worker::{self, Worker},
 };
 use crate::{
     config::QueueLimits,
     paths::ResidentPath,
+    record::{self, Header, LogWriter, RecordOptions},
     service::{Model, Outcome, Refusal, ScoreRequest, Service},
 };
 
@@ -33,6 +36,8 @@ pub struct EngineOptions {
     pub min_quality: Option<f64>,
     /// Whether each CPU worker keeps to one core.
     pub pin_workers: bool,
+    /// Where to record decisions to; `None` records nothing.
+    pub record: Option<RecordOptions>,
     /// The most parts that a query is split into; `None` is as many as its device has lanes, 1 is
     /// never. See [`RouterConfig::max_parts`].
     pub max_parts: Option<u32>,
@@ -47,6 +52,7 @@ pub struct EngineOptions {
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    log: Mutex<Option<LogWriter>>,
 }
 
 /// How a shutdown went.
@@ -65,6 +71,23 @@ const JOIN_LIMIT: Duration = Duration::from_secs(2);
 /// busy machine, rendering and sending an answer about as much again.
 const OVERHEAD_US: u64 = 100;
 
+/// The router's settings in an engine with these limits; see [`EngineOptions`].
+pub fn router_config(max_queued: usize, linger: Duration, max_parts: Option<u32>) -> RouterConfig {
+    RouterConfig {
+        max_queued,
+        linger_us: u64::try_from(linger.as_micros()).unwrap_or(u64::MAX),
+        overhead_us: OVERHEAD_US,
+        max_parts,
+        ..RouterConfig::default()
+    }
+}
+
+fn unix_seconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock before 1970 is not set.
+    since.map_or(0, |since| since.as_secs())
+}
+
 impl Engine {
     /// Starts the workers of every device in `profiles`, one thread per lane.
     ///
@@ -81,21 +104,32 @@ impl Engine {
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let (executables, revive) = worker::match_up(resident, &profiles)?;
-        let config = RouterConfig {
-            max_queued: options.queue.queries,
-            linger_us: u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX),
-            overhead_us: OVERHEAD_US,
-            max_parts: options.max_parts,
-            ..RouterConfig::default()
-        };
-        let router = Router::new(profiles.clone(), &options.policy, config)?;
+        let config = router_config(options.queue.queries, options.linger, options.max_parts);
+        let router = Router::new(profiles.clone(), &options.policy, config.clone())?;
         let takes = |id: &PathId| executables[usize::from(id.0)].takes_weights();
         let weighted = profiles.ids().filter(takes).collect();
         let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
         let caches = workers.iter().map(Worker::caches).collect();
+        let (recorder, log) = match &options.record {
+            Some(to) => {
+                let header = Header {
+                    program: env!("CARGO_PKG_VERSION").to_owned(),
+                    model: model.name.clone(),
+                    model_version: model.version.clone(),
+                    began_unix_seconds: unix_seconds(),
+                    policy: options.policy.clone(),
+                    config,
+                    profiles: profiles.clone(),
+                };
+                let (recorder, log) = record::create(to, &header)?;
+                (Some(recorder), Some(log))
+            }
+            None => (None, None),
+        };
+        let router = RecordedRouter::new(router, recorder);
         let shared = Arc::new(Shared::new(model, &profiles, weighted, router, caches, options));
 
-        let engine = Self { shared, threads: Mutex::default() };
+        let engine = Self { shared, threads: Mutex::default(), log: Mutex::new(log) };
         for worker in workers {
             let name = worker.name();
             engine.spawn(name, move |shared| worker.work(shared))?;
@@ -109,7 +143,9 @@ impl Engine {
 
     /// Counters and gauges as of now.
     pub fn stats(&self) -> EngineStats {
-        EngineStats::of(&self.shared)
+        let mut stats = EngineStats::of(&self.shared);
+        stats.record = lock(&self.log).as_ref().map(LogWriter::stats);
+        stats
     }
 
     /// Takes no more queries, finishes those that were taken within `limit`, refuses what is left,
@@ -120,6 +156,10 @@ impl Engine {
         let refused = self.shared.drain(limit);
         let threads = std::mem::take(&mut *lock(&self.threads));
         let stuck = self.shared.await_threads(JOIN_LIMIT);
+        self.shared.state().router.end_recording();
+        if let Some(log) = &mut *lock(&self.log) {
+            log.finish();
+        }
         if stuck > 0 {
             tracing::error!(stuck, "threads did not return from their device and are left behind");
             return Drained { refused, stuck };
@@ -175,12 +215,17 @@ impl Service for Engine {
     }
 
     fn observe(&self, metrics: &crate::metrics::Metrics) {
-        for path in self.stats().paths {
+        let stats = self.stats();
+        metrics.observe_record(stats.record);
+        for path in stats.paths {
             let observation = crate::metrics::PathObservation {
                 is_up: path.is_up,
+                accuracy: path.accuracy,
+                workers: path.workers,
                 queued: path.queued,
                 batches: path.counts.batches,
                 batch_samples: path.counts.batch_samples,
+                batch_time: path.counts.batch_time,
                 correction: path.correction,
                 coverage: path.coverage,
                 rerouted: path.counts.rerouted,

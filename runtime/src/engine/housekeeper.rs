@@ -23,7 +23,7 @@ pub(super) fn keep_house(shared: &Shared) {
         state.forget_gone(&shared.gone, now);
         for device in 0..state.router.state().profiles().devices().len() {
             // There are at most as many devices as paths, which `PathId` numbers in 16 bits.
-            state.router.state_mut().take_expired(DeviceId(device as u16), now, &mut expired);
+            state.router.take_expired(DeviceId(device as u16), now, &mut expired);
         }
         state.expire(&expired, now, &mut letters);
         expired.clear();

@@ -30,6 +30,7 @@ mod gone;
 mod handle;
 mod housekeeper;
 mod outcome;
+mod recorded;
 mod recovery;
 mod shared;
 mod state;
@@ -41,7 +42,7 @@ mod worker;
 
 pub use self::{
     error::EngineError,
-    handle::{Drained, Engine, EngineOptions},
+    handle::{Drained, Engine, EngineOptions, router_config},
     recovery::Backoff,
     stats::{EngineStats, PathCounts, PathStats},
 };

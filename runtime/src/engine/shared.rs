@@ -7,7 +7,7 @@ use std::{
 
 use mprec_backends::CacheStatistics;
 use mprec_representations::Batch;
-use mprec_router::{DeviceId, Health, PathSet, Profiles, Query, Router, Time};
+use mprec_router::{DeviceId, Health, PathSet, Profiles, Query, Time};
 use tokio::sync::oneshot;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     clock::Clock,
     gone::Gone,
     outcome,
+    recorded::RecordedRouter,
     state::{Phase, State},
     ticket::{PathLabel, Reply, Ticket, post},
 };
@@ -62,7 +63,7 @@ impl Shared {
         model: Arc<Model>,
         profiles: &Profiles,
         weighted: PathSet,
-        router: Router,
+        router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
         options: &EngineOptions,
     ) -> Self {

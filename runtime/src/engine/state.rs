@@ -7,13 +7,14 @@ use std::{
 };
 
 use mprec_backends::{CacheStatistics, Executable};
-use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Router, Time};
+use mprec_router::{Decision, DeviceId, Health, PathId, QueryId, Queued, Time};
 
 use super::{
     EngineOptions,
     assembly::Assembly,
     gone::Gone,
     outcome,
+    recorded::RecordedRouter,
     recovery::{Delivery, Outage},
     stats::{Counts, PathCounts},
     ticket::{Letter, Piece, Reply, Ticket},
@@ -36,7 +37,7 @@ pub(super) enum Phase {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) router: Router,
+    pub(super) router: RecordedRouter,
     pub(super) phase: Phase,
     /// Replies of the whole queries in the batch that each worker runs. Here and not with the worker, so that they are in
     /// reach when its device never returns.
@@ -67,7 +68,7 @@ pub(super) struct State {
 impl State {
     /// `caches` has an entry for every worker, as [`State::caches`].
     pub(super) fn new(
-        router: Router,
+        router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
         options: &EngineOptions,
     ) -> Self {
@@ -161,7 +162,7 @@ impl State {
             let Some(ticket) = self.waiting.get(&id) else { continue };
             let path = ticket.reply.path;
             // A notice may come when the client is still there (see `Gone::watch`).
-            if ticket.reply.is_abandoned() && self.router.state_mut().cancel(path, id, now) {
+            if ticket.reply.is_abandoned() && self.router.cancel(path, id, now) {
                 self.remove(id);
                 self.count(path).abandoned += 1;
             }
@@ -245,7 +246,7 @@ impl State {
         let workers = self.workers_of(path);
         self.deliveries[workers].iter_mut().for_each(|deliveries| deliveries.push((path, None)));
         let mut orphans = Vec::new();
-        self.router.state_mut().set_health(path, Health::Down, now, &mut orphans);
+        self.router.set_health(path, Health::Down, now, &mut orphans);
         for queued in orphans {
             if let Some(ticket) = self.remove(queued.id) {
                 self.decide_again(ticket, message, now, letters);
@@ -287,7 +288,7 @@ impl State {
             deliveries.push((path, Some(executable)));
         }
         self.outages[usize::from(path.0)].end(now);
-        self.router.state_mut().set_health(path, Health::Up, now, &mut Vec::new());
+        self.router.set_health(path, Health::Up, now, &mut Vec::new());
     }
 
     /// The workers of a path's device: they are numbered device by device, a worker for every lane.
@@ -334,7 +335,7 @@ impl State {
         let waiting: Vec<Reply> =
             ids.into_iter().filter_map(|id| self.remove(id)).map(|ticket| ticket.reply).collect();
         for reply in &waiting {
-            self.router.state_mut().cancel(reply.path, reply.query.id(), now);
+            self.router.cancel(reply.path, reply.query.id(), now);
         }
         let running = self.running.iter_mut().flat_map(|replies| replies.drain(..));
         for reply in waiting.into_iter().chain(running) {

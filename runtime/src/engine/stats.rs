@@ -1,10 +1,12 @@
 //! What the engine counts.
 
+use std::time::Duration;
+
 use mprec_backends::CacheStatistics;
 use mprec_router::{Health, PathId, Promises};
 
 use super::shared::Shared;
-use crate::service::Refusal;
+use crate::{record::RecordStats, service::Refusal};
 
 /// Counters since the start and gauges of one moment, for metrics and reports.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,8 @@ pub struct EngineStats {
     pub promises: Promises,
     /// Every path, in the order of the profiles.
     pub paths: Vec<PathStats>,
+    /// How the recording of decisions stands; `None` if nothing is recorded.
+    pub record: Option<RecordStats>,
 }
 
 /// One path's part of [`EngineStats`].
@@ -36,6 +40,10 @@ pub struct PathStats {
     pub name: String,
     /// Whether it takes queries.
     pub is_up: bool,
+    /// Its expected accuracy.
+    pub accuracy: f64,
+    /// Workers of its device.
+    pub workers: u32,
     /// Queries that wait for it.
     pub queued: usize,
     /// Recent service time over the profile's, for a batch of the path's largest size.
@@ -81,6 +89,8 @@ pub struct PathCounts {
     pub batches: u64,
     /// Samples of the batches run.
     pub batch_samples: u64,
+    /// Worker time of the batches run.
+    pub batch_time: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +134,8 @@ impl EngineStats {
             PathStats {
                 name: router.profiles().path(id).name.clone(),
                 is_up: path.health == Health::Up,
+                accuracy: router.profiles().path(id).accuracy,
+                workers: router.profiles().path(id).lanes,
                 queued: path.queue.len(),
                 correction: path.correction.factor(router.max_batch(id)),
                 coverage: path.correction.coverage(),
@@ -141,6 +153,7 @@ impl EngineStats {
             refused_late: state.counts.refused_late,
             promises: router.promises(),
             paths: router.profiles().ids().map(path).collect(),
+            record: None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod failure;
 mod fake;
 mod lifecycle;
 mod queueing;
+mod recording;
 mod recovery;
 mod splitting;
 mod stress;

@@ -159,7 +159,7 @@ impl Worker {
                 state.start(&self.taken.queries, self.index, &mut self.pieces);
                 if self.pieces.is_empty() {
                     // Every client went away.
-                    state.router.state_mut().failed(&mut self.taken, now);
+                    state.router.failed(&mut self.taken, now);
                     continue;
                 }
                 shared.pass_on(&mut state, self.device);
@@ -273,6 +273,7 @@ impl Worker {
         let count = state.count(self.taken.path);
         count.batches += 1;
         count.batch_samples += self.scores.len() as u64;
+        count.batch_time += compute;
         for reply in self.replies.iter().chain(self.assembled.iter().map(|ticket| &ticket.reply)) {
             let samples = u64::from(reply.query.samples());
             count.answered += 1;
@@ -320,7 +321,7 @@ impl Worker {
     /// Takes the path down if it is to blame, and finds other paths for the queries, once each. Returns until
     /// when the path is left alone, if it went down.
     fn give_up(&mut self, state: &mut State, failure: &Failure, now: Time) -> Option<Duration> {
-        state.router.state_mut().failed(&mut self.taken, now);
+        state.router.failed(&mut self.taken, now);
         let message = &failure.message;
         let apart = self.taken.ended.iter().filter(|ended| ended.split.is_some());
         let mut lost: Vec<Ticket> = apart.filter_map(|ended| state.take_apart(ended)).collect();

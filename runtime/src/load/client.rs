@@ -21,6 +21,9 @@ use crate::http::{
 /// Largest reply that is read.
 const MAX_REPLY_BYTES: usize = 64 << 20;
 
+/// Largest metrics page that is read. That of 64 paths has some 300 KB.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
 /// Time to connect, and for the server to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -75,8 +78,33 @@ pub(super) async fn connect(address: &str) -> std::io::Result<Connection> {
 
 /// The whole body of a response.
 pub(super) async fn body_of(response: Response<Incoming>) -> Option<Bytes> {
-    let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
+    body_within(response, MAX_REPLY_BYTES).await
+}
+
+async fn body_within(response: Response<Incoming>, limit: usize) -> Option<Bytes> {
+    let body = Limited::new(response.into_body(), limit).collect().await;
     body.ok().map(http_body_util::Collected::to_bytes)
+}
+
+/// The metrics page of a server.
+///
+/// Blocks for a few seconds at most.
+///
+/// # Errors
+///
+/// [`LoadError`] when there is no server, or its reply is late, too long or no text.
+pub fn metrics_text(url: &str) -> Result<String, LoadError> {
+    const PATH: &str = "/metrics";
+    let target = Target::parse(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LoadError::Start)?;
+    let page = runtime.block_on(get_bytes(&target.address, PATH, MAX_PAGE_BYTES))?;
+    String::from_utf8(page.into()).map_err(|_| LoadError::Reply {
+        path: PATH.to_owned(),
+        problem: "with bytes that are no text".to_owned(),
+    })
 }
 
 /// What the server says of a model: of `model`, of the one that `url` names, or of its only one.
@@ -114,6 +142,14 @@ pub(super) fn model_path(name: &str) -> String {
 }
 
 async fn get<T: serde::de::DeserializeOwned>(address: &str, path: &str) -> Result<T, LoadError> {
+    let body = get_bytes(address, path, MAX_REPLY_BYTES).await?;
+    serde_json::from_slice(&body).map_err(|error| LoadError::Reply {
+        path: path.to_owned(),
+        problem: format!("with other JSON: {error}"),
+    })
+}
+
+async fn get_bytes(address: &str, path: &str, limit: usize) -> Result<Bytes, LoadError> {
     let reply = |problem: String| LoadError::Reply { path: path.to_owned(), problem };
     let connect_error = |source| LoadError::Connect { address: address.to_owned(), source };
     let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address))
@@ -134,12 +170,12 @@ async fn get<T: serde::de::DeserializeOwned>(address: &str, path: &str) -> Resul
         .map_err(|_| reply("with silence".to_owned()))?
         .map_err(|error| reply(format!("with an error: {error}")))?;
     let status = response.status();
-    let body = tokio::time::timeout(PATIENCE, body_of(response)).await.ok().flatten();
+    let body = tokio::time::timeout(PATIENCE, body_within(response, limit)).await.ok().flatten();
     let body = body.ok_or_else(|| reply("incompletely".to_owned()))?;
     if status != StatusCode::OK {
         return Err(reply(format!("with status {status}")));
     }
-    serde_json::from_slice(&body).map_err(|error| reply(format!("with other JSON: {error}")))
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::Duration;
 use mprec_router::sim::{SpecError, Trace};
 
 pub use self::{
-    client::describe,
+    client::{describe, metrics_text},
     driver::run,
     encode::WireFormat,
     report::{CdfPoint, LoadReport, PathLoad, Window},

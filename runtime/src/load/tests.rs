@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, thread, time::Instant};
 
 use mprec_representations::OutOfVocabulary;
 use mprec_router::{
-    Priority, Time,
+    PathSet, Priority, Time,
     sim::{Arrivals, Sizes, TraceQuery, Until},
 };
 use tokio::net::TcpListener;
@@ -215,6 +215,7 @@ fn budget_floor_and_priority_of_a_query_reach_the_server() {
         sla: Duration::from_millis(5000),
         min_quality,
         priority,
+        paths: PathSet::ALL,
     };
     for (sent, priority, floor) in [
         (query(Priority::Normal, 0.0), 0, None),

@@ -28,6 +28,7 @@ use self::instrument::Page;
 pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Level, Sum};
 use crate::{
     http::ErrorCode,
+    record::RecordStats,
     service::{Answer, Refusal, Service},
 };
 
@@ -113,7 +114,18 @@ pub struct Metrics {
     pub unknown_ids: Counter,
     refused: CounterBy<Reason>,
     cancelled: Counter,
+    record: RecordMetrics,
     paths: Vec<PathMetrics>,
+}
+
+/// The log of decisions, where there is one.
+#[derive(Debug, Default)]
+struct RecordMetrics {
+    is_observed: AtomicBool,
+    active: Gauge,
+    events: Counter,
+    lost: Counter,
+    bytes: Counter,
 }
 
 /// The metrics of one path.
@@ -132,9 +144,12 @@ pub struct PathMetrics {
     /// Whether [`Metrics::observe_path`] was ever called for it: what nobody looked at is not shown.
     is_observed: AtomicBool,
     up: Gauge,
+    accuracy: Level,
+    workers: Gauge,
     queued: Gauge,
     batches: Counter,
     batch_samples: Counter,
+    batch_nanos: Counter,
     correction: Level,
     coverage: Level,
     rerouted: Counter,
@@ -151,12 +166,18 @@ pub struct PathMetrics {
 pub struct PathObservation {
     /// Whether it can be given work.
     pub is_up: bool,
+    /// Its expected accuracy.
+    pub accuracy: f64,
+    /// Workers of its device.
+    pub workers: u32,
     /// Queries that wait for it.
     pub queued: usize,
     /// Batches run since the start.
     pub batches: u64,
     /// Samples in those batches.
     pub batch_samples: u64,
+    /// Worker time of those batches.
+    pub batch_time: Duration,
     /// Recent time of a batch over that of the profile; above 1 the path is slower than profiled.
     pub correction: f64,
     /// Share of recent batches that took no longer than predicted with margin.
@@ -188,6 +209,7 @@ impl Metrics {
             unknown_ids: Counter::default(),
             refused: CounterBy::default(),
             cancelled: Counter::default(),
+            record: RecordMetrics::default(),
             paths: paths
                 .iter()
                 .chain([&OTHER_PATH])
@@ -246,6 +268,10 @@ impl Metrics {
         path.queued.set(i64::try_from(observation.queued).unwrap_or(i64::MAX));
         path.batches.reach(observation.batches);
         path.batch_samples.reach(observation.batch_samples);
+        let nanos = u64::try_from(observation.batch_time.as_nanos()).unwrap_or(u64::MAX);
+        path.batch_nanos.reach(nanos);
+        path.accuracy.set(observation.accuracy);
+        path.workers.set(observation.workers.into());
         path.correction.set(observation.correction);
         path.coverage.set(observation.coverage);
         path.rerouted.reach(observation.rerouted);
@@ -257,13 +283,24 @@ impl Metrics {
         path.cache_bytes.set(i64::try_from(observation.cache.bytes).unwrap_or(i64::MAX));
     }
 
+    /// Takes down how the log of decisions stands, if there is one.
+    pub fn observe_record(&self, record: Option<RecordStats>) {
+        let Some(record) = record else { return };
+        let metrics = &self.record;
+        metrics.is_observed.store(true, Relaxed);
+        metrics.active.set(record.is_recording.into());
+        metrics.events.reach(record.events);
+        metrics.lost.reach(record.lost);
+        metrics.bytes.reach(record.bytes);
+    }
+
     /// The Prometheus text of everything, after `service` was asked for what it alone knows.
     pub fn render<S: Service + ?Sized>(&self, service: &S) -> String {
         service.observe(self);
         self.page()
     }
 
-    fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         let mut page = Page::default();
         page.start("mprec_build_info", "gauge", "The version that runs; always 1.");
         page.value("mprec_build_info", &[("version", &self.version)], 1);
@@ -310,8 +347,30 @@ impl Metrics {
         }
         page.start("mprec_queries_refused_total", "counter", "Queries refused, by reason.");
         page.counter_by("mprec_queries_refused_total", "reason", &self.refused);
+        if self.record.is_observed.load(Relaxed) {
+            self.render_record(&mut page);
+        }
         self.render_paths(&mut page);
         page.finish()
+    }
+
+    fn render_record(&self, page: &mut Page) {
+        let name = "mprec_record_active";
+        page.start(name, "gauge", "1 while decisions are recorded, 0 once the log has ended.");
+        page.value(name, &[], self.record.active.get());
+        let counters = [
+            ("mprec_record_events_total", "Events recorded.", &self.record.events),
+            (
+                "mprec_record_events_lost_total",
+                "Events after the log had ended early.",
+                &self.record.lost,
+            ),
+            ("mprec_record_bytes_total", "Bytes of the log of decisions.", &self.record.bytes),
+        ];
+        for (name, help, counter) in counters {
+            page.start(name, "counter", help);
+            page.value(name, &[], counter.get());
+        }
     }
 
     fn render_paths(&self, page: &mut Page) {
@@ -373,9 +432,21 @@ impl Metrics {
 
     fn render_observed(&self, page: &mut Page) {
         type Read = fn(&PathMetrics) -> f64;
-        let metrics: [(&str, &str, &str, Read); 13] = [
+        let metrics: [(&str, &str, &str, Read); 16] = [
             ("mprec_path_up", "gauge", "1 while the path can be given work.", |path| {
                 path.up.get() as f64
+            }),
+            (
+                "mprec_path_accuracy_ratio",
+                "gauge",
+                "Expected share of the path's predictions that are correct.",
+                |path| path.accuracy.get(),
+            ),
+            ("mprec_path_workers", "gauge", "Workers of the path's device.", |path| {
+                path.workers.get() as f64
+            }),
+            ("mprec_batch_seconds_total", "counter", "Worker time of the batches run.", |path| {
+                path.batch_nanos.get() as f64 / 1e9
             }),
             ("mprec_path_queued_queries", "gauge", "Queries that wait for the path.", |path| {
                 path.queued.get() as f64
@@ -461,9 +532,12 @@ impl PathMetrics {
             correct_in_time: Sum::default(),
             is_observed: AtomicBool::new(false),
             up: Gauge::default(),
+            accuracy: Level::default(),
+            workers: Gauge::default(),
             queued: Gauge::default(),
             batches: Counter::default(),
             batch_samples: Counter::default(),
+            batch_nanos: Counter::default(),
             correction: Level::default(),
             coverage: Level::default(),
             rerouted: Counter::default(),

@@ -28,9 +28,12 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
     assert!(!metrics.page().contains("mprec_path_up{"), "nobody has looked");
     let observation = PathObservation {
         is_up: true,
+        accuracy: 0.75,
+        workers: 2,
         queued: 3,
         batches: 5,
         batch_samples: 70,
+        batch_time: Duration::from_millis(1_500),
         correction: 1.25,
         coverage: 0.95,
         rerouted: 6,
@@ -40,6 +43,9 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         cache: CacheStatistics { hits: 90, misses: 10, bytes: 4_096, slots: 51 },
     };
     metrics.observe_path("table@cpu", &observation);
+    assert!(!metrics.page().contains("mprec_record"), "nothing is recorded");
+    let record = RecordStats { is_recording: false, events: 8, lost: 2, bytes: 500 };
+    metrics.observe_record(Some(record));
     let page = metrics.page();
     for line in [
         "mprec_build_info{version=\"0.1.0\"} 1",
@@ -52,6 +58,11 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         "mprec_requests_total{code=\"bad_json\"} 1",
         "mprec_path_up{path=\"table@cpu\"} 1",
         "mprec_batch_samples_total{path=\"table@cpu\"} 70",
+        "mprec_batch_seconds_total{path=\"table@cpu\"} 1.5",
+        "mprec_path_accuracy_ratio{path=\"table@cpu\"} 0.75",
+        "mprec_path_workers{path=\"table@cpu\"} 2",
+        "mprec_record_events_total 8",
+        "mprec_record_events_lost_total 2",
         "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
         "mprec_queries_rerouted_total{path=\"table@cpu\"} 6",
         "mprec_path_ejections_total{path=\"table@cpu\"} 2",

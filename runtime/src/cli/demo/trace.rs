@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mprec_router::{
-    PathProfile, Priority, Profiles, Time,
+    PathProfile, PathSet, Priority, Profiles, Time,
     sim::{Arrivals, Sizes, Trace, TraceQuery},
 };
 
@@ -73,6 +73,7 @@ impl Plan {
                     sla,
                     min_quality: 0.0,
                     priority: Priority::default(),
+                    paths: PathSet::ALL,
                 });
             }
         }

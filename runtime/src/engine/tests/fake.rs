@@ -217,6 +217,7 @@ impl Setup {
             linger: Duration::ZERO,
             min_quality: None,
             pin_workers: false,
+            record: None,
             max_parts: None,
             // What goes down stays down, unless a test says otherwise.
             recovery: Backoff { first: LONG, most: LONG },

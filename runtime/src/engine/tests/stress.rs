@@ -3,9 +3,10 @@ use std::{sync::Arc, time::Duration};
 use mprec_router::PolicyName;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::fake::*;
+use super::{fake::*, recording::check_log};
 use crate::{
     engine::{Backoff, Engine},
+    record::RecordOptions,
     service::{Outcome, Refusal},
 };
 
@@ -86,6 +87,9 @@ fn every_query_taken_gets_exactly_one_outcome() {
             .clone();
         setup.options.linger = Duration::from_micros([0, 300][seed as usize / 2 % 2]);
         setup.options.queue.queries = 50;
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("decisions.log");
+        setup.options.record = Some(RecordOptions { file: log.clone(), limit_bytes: 1 << 30 });
         // Paths that break come back, and break again; large queries of `multi-path` are split.
         let (first, most) = (Duration::from_micros(500), Duration::from_millis(5));
         setup.options.recovery = Backoff { first, most };
@@ -118,5 +122,6 @@ fn every_query_taken_gets_exactly_one_outcome() {
         assert!(sum(|c| c.abandoned) <= left);
         assert_eq!((stats.queued, stats.queued_samples), (0, 0));
         assert!(answered > 0, "seed {seed} answered nothing: {stats:?}");
+        check_log(&log, &stats);
     }
 }

@@ -8,13 +8,13 @@ use super::fake::*;
 use crate::service::{Refusal, ScoreRequest, Service};
 
 /// A query of one sample for this value, whose id has a weight.
-fn weighted(value: f32, weight: f32) -> ScoreRequest {
+pub(super) fn weighted(value: f32, weight: f32) -> ScoreRequest {
     let jagged = Jagged { ids: vec![1], lengths: vec![1], weights: Some(vec![weight]) };
     let batch = shape().from_jagged(vec![value], &jagged).unwrap();
     ScoreRequest { batch, ..request(&[value], LONG) }
 }
 
-fn open() -> Arc<Gate> {
+pub(super) fn open() -> Arc<Gate> {
     let gate = Arc::new(Gate::default());
     gate.open();
     gate
