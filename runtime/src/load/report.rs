@@ -34,6 +34,8 @@ pub struct LoadReport {
     pub p95_ms: f64,
     /// 99th percentile of latency, milliseconds.
     pub p99_ms: f64,
+    /// 99.9th percentile of latency, milliseconds.
+    pub p999_ms: f64,
     /// What each path answered, of those that answered anything.
     pub paths: BTreeMap<String, PathLoad>,
     /// For how long queries were offered: what rates are taken over.

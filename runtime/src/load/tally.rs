@@ -191,6 +191,7 @@ impl Tally {
             p50_ms: quantile(&self.latencies, 0.5),
             p95_ms: quantile(&self.latencies, 0.95),
             p99_ms: quantile(&self.latencies, 0.99),
+            p999_ms: quantile(&self.latencies, 0.999),
             paths: paths.collect(),
             seconds,
             expired: self.expired,

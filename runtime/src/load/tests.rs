@@ -348,6 +348,7 @@ fn the_names_of_the_report_are_the_promised_ones() {
         "p50_ms",
         "p95_ms",
         "p99_ms",
+        "p999_ms",
         "seconds",
         "accuracy",
     ] {

@@ -1,0 +1,125 @@
+"""A served overload: the real endpoint under one, two and five times what its most accurate path can carry, load generator in a
+process of its own.
+
+    cargo build --release
+    mprec demo --quick --out DIR                                  # a bundle to serve; or one of your own
+    python3 benches/overload.py DIR/model [--profiles FILE] [--policies multi-path,mp-rec,fastest] [--rounds 5]
+
+For every round and load, each policy serves the same queries in turn, on a server started anew. The load of 1 is what the most accurate
+path (or --accurate) can carry by its profile, in its largest batches on all lanes; `cheap` is the same of the cheapest path. Prints medians
+over rounds: queries in time of those offered and of those admitted, quantiles of latency over the SLA, refusals, goodput, and goodput over that of a
+simulation of the same queries from the same profiles. Loads are bounded and go to the loopback interface.
+"""
+import argparse
+import json
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+
+MEAN = 120.0
+"""Samples per query of the default sizes of `mprec load`, lognormal:4.6,0.6."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=pathlib.Path)
+    parser.add_argument("--profiles", type=pathlib.Path, help="default: measured now")
+    parser.add_argument("--paths", default="", help="paths to serve, separated by commas; default: those of the profiles")
+    parser.add_argument("--policies", default="multi-path,fastest,mp-rec")
+    parser.add_argument("--accurate", help="path whose capacity is a load of 1; default: the most accurate")
+    parser.add_argument("--loads", default="1,2,5")
+    parser.add_argument("--sla-ms", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mprec", default=str(pathlib.Path(__file__).resolve().parents[1] / "target/release/mprec"))
+    parser.add_argument("--json", type=pathlib.Path, help="also every run, to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.profiles is None:
+            options.profiles = pathlib.Path(scratch) / "profiles.json"
+            command(options, "profile", options.bundle, "--out", options.profiles, *(["--paths", options.paths] if options.paths else []))
+        runs = measure(options)
+    if options.json:
+        options.json.write_text(json.dumps(runs, indent=1) + "\n")
+    print(table(runs))
+
+
+def command(options, *arguments):
+    done = subprocess.run([options.mprec, *map(str, arguments), "--json", "--quiet"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"mprec {' '.join(map(str, arguments))} failed:\n{done.stderr or done.stdout}")
+    return json.loads(done.stdout)
+
+
+def capacity(path):
+    """Samples per second in the batches that it is best at, on all lanes."""
+    return max(path["lanes"] * point["batch"] / point["p50_us"] * 1e6 for point in path["service"])
+
+
+def measure(options):
+    known = json.loads(options.profiles.read_text())["paths"]
+    wanted = options.paths.split(",") if options.paths else [path["name"] for path in known]
+    paths = {path["name"]: path for path in known if path["name"] in wanted}
+    if len(paths) != len(wanted):
+        sys.exit(f"the profiles have {', '.join(path['name'] for path in known)}")
+    accurate = options.accurate or max(paths, key=lambda name: paths[name]["accuracy"])
+    cheapest = max(paths, key=lambda name: capacity(paths[name]))
+    one = capacity(paths[accurate])
+    print(f"SLA {options.sla_ms:g} ms; a load of 1 is {one:.0f} samples/s, `{accurate}`; the cheapest, `{cheapest}`, carries "
+          f"{capacity(paths[cheapest]) / one:.1f}", flush=True)
+    runs = []
+    for turn in range(options.rounds):
+        for load in map(float, options.loads.split(",")):
+            for policy in options.policies.split(","):
+                run = serve(options, list(paths), policy, load * one / MEAN, turn + 1)
+                runs.append({"round": turn + 1, "load": load, "policy": policy, "cheapest_share": capacity(paths[cheapest]) / (load * one)} | run)
+                print(f"round {turn + 1}, load {load:g}, {policy}: {run['in_time']} of {run['offered']} in time", file=sys.stderr, flush=True)
+    return runs
+
+
+def serve(options, paths, policy, qps, seed):
+    arguments = [options.mprec, "serve", "--bundle", options.bundle, "--profiles", options.profiles, "--paths", ",".join(paths),
+                 "--policy", policy, "--sla-ms", options.sla_ms, "--listen", "127.0.0.1:0", "--json", "--quiet"]
+    server = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        if not line:
+            sys.exit("the server ended before it served; see above")
+        url = json.loads(line)["url"]
+        return command(options, "load", "--url", url, "--qps", f"{qps:.3f}", "--sla-ms", options.sla_ms, "--seconds", options.seconds,
+                       "--seed", seed, "--compare-profiles", options.profiles, "--compare-policy", policy)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+HEAD = ("load", "policy", "in time, % of offered", "% of admitted", "p50 ms", "p99 ms", "p99.9 ms", "refused %", "accuracy", "correct in time/s", "served / simulated")
+
+
+def table(runs):
+    rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for load, policy in dict.fromkeys((run["load"], run["policy"]) for run in runs):
+        here = [run for run in runs if (run["load"], run["policy"]) == (load, policy)]
+        middle = lambda value: statistics.median(map(value, here))
+        goodput = sorted(run["correct_in_time_per_s"] for run in here)
+        rows.append("| " + " | ".join((
+            f"{load:g}", policy,
+            f"{middle(lambda run: 100 * run['in_time'] / run['offered']):.2f}",
+            f"{middle(lambda run: 100 * run['in_time'] / max(1, run['offered'] - run['refused'])):.2f}",
+            *(f"{middle(lambda run: run[key]):.2f}" for key in ("p50_ms", "p99_ms", "p999_ms")),
+            f"{middle(lambda run: 100 * run['refused'] / run['offered']):.2f}",
+            f"{middle(lambda run: run['accuracy']):.4f}",
+            f"{statistics.median(goodput):.0f} ({goodput[0]:.0f}–{goodput[-1]:.0f})",
+            f"{middle(lambda run: run['goodput_ratio']):.3f}",
+        )) + " |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
