@@ -38,5 +38,5 @@ pub use self::{
     quality::{Quality, Scenario},
     report::{ExperimentReport, PAPER_CLAIMS, PaperClaim, PathReport, SettingReport, Verdict},
     run::run,
-    setting::{Capacity, Contender, Setting, log_normal, paper_load},
+    setting::{Capacity, Contender, Setting, log_normal},
 };

@@ -1,7 +1,7 @@
 //! Which paths a machine keeps: the choice under a byte budget for every device.
 //!
 //! Exact and small: a path more never lowers the best that a router could do, so only sets count to which nothing can be
-//! added; of those, the one with the highest clairvoyant bound on a sample of the load, then the fewest bytes.
+//! added; of those, the one with the highest clairvoyant bound over samples of the loads, then the fewest bytes.
 
 use mprec_router::{
     Profiles,
@@ -11,7 +11,7 @@ use mprec_router::{
 use super::{ExperimentError, candidates::Candidate};
 
 /// The places, in order, of the candidates to keep, under the budget in bytes of each named device. Empty if nothing
-/// fits.
+/// fits. Every load counts by its correct predictions in time: loads of as many queries count alike.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ use super::{ExperimentError, candidates::Candidate};
 pub(super) fn choose(
     candidates: &[Candidate],
     budgets: &[(&str, u64)],
-    load: &Trace,
+    loads: &[Trace],
 ) -> Result<Vec<usize>, ExperimentError> {
     let mut sets = vec![Vec::new()];
     for &(device, budget) in budgets {
@@ -37,7 +37,11 @@ pub(super) fn choose(
             continue;
         }
         let paths = set.iter().map(|&at| candidates[at].profile.clone()).collect();
-        let bound = oracle(&Profiles::new(paths)?, load, &SimConfig::default())?.correct_in_time;
+        let profiles = Profiles::new(paths)?;
+        let mut bound = 0.0;
+        for load in loads {
+            bound += oracle(&profiles, load, &SimConfig::default())?.correct_in_time;
+        }
         let bytes = set.iter().map(|&at| candidates[at].profile.bytes).sum();
         // The bound is the end of a search: what is as good to six digits is as good.
         let better = best.as_ref().is_none_or(|(most, fewest, _)| {
@@ -104,7 +108,7 @@ mod tests {
             let profiles = Profiles::new(paths).unwrap();
             oracle(&profiles, &load, &SimConfig::default()).unwrap().correct_in_time
         };
-        let chosen = choose(&found, &budgets, &load).unwrap();
+        let chosen = choose(&found, &budgets, std::slice::from_ref(&load)).unwrap();
         for mask in 1u32..1 << found.len() {
             let set: Vec<usize> = (0..found.len()).filter(|bit| mask >> bit & 1 == 1).collect();
             let fits = budgets.iter().all(|&(device, budget)| {

@@ -12,13 +12,16 @@ use super::{
     ExperimentError,
     candidates::{Candidate, Origin, candidates},
     hardware::{HOST, Hardware, Machine},
+    plan::{PAPER_RATE, PAPER_SLA_MS},
     quality::{Quality, Scenario},
     resident,
 };
 use crate::{bench::Arch, profiler::ProfileFile};
 
-/// Queries of the load that resident sets are judged by: the paper's, shorter.
+/// Queries of each load that resident sets are judged by.
 const SAMPLE: usize = 1_000;
+/// Their rates, queries a second: the paper's, at which an accelerator idles, and two at which capacity decides.
+const RATES: [f64; 3] = [PAPER_RATE, 10.0 * PAPER_RATE, 100.0 * PAPER_RATE];
 
 /// A policy and the paths that it has.
 #[derive(Debug, Clone)]
@@ -92,7 +95,8 @@ impl Setting {
             model: arch.name().to_owned(),
             machine: machine.name.clone(),
         };
-        let kept = resident::choose(&found, &budgets, &paper_load(SAMPLE)?)?;
+        let loads = RATES.into_iter().map(sample).collect::<Result<Vec<_>, _>>()?;
+        let kept = resident::choose(&found, &budgets, &loads)?;
         if kept.is_empty() {
             return Err(nothing());
         }
@@ -175,13 +179,13 @@ impl Setting {
     }
 }
 
-/// The paper's load: log-normal sizes of mean 128 (σ 0.5 is ours), 1,000 queries a second, 10 ms.
-pub fn paper_load(queries: usize) -> Result<Trace, ExperimentError> {
+/// A short load of the paper's sizes (log-normal of mean 128; σ 0.5 is ours) and SLA at this rate.
+fn sample(rate: f64) -> Result<Trace, ExperimentError> {
     Ok(Trace::generate(
-        &Arrivals::Poisson { rate: 1_000.0 },
+        &Arrivals::Poisson { rate },
         &log_normal(128.0, 0.5),
-        Until::Queries(queries),
-        Duration::from_millis(10),
+        Until::Queries(SAMPLE),
+        Duration::from_secs_f64(PAPER_SLA_MS / 1e3),
         1,
     )?)
 }
