@@ -9,7 +9,7 @@ use std::{
 use mprec_representations::Program;
 
 use super::{
-    graph::{Form, Sums, lower},
+    graph::{Codes, Form, Sums, lower},
     model::Place,
 };
 use crate::error::BackendError;
@@ -69,7 +69,7 @@ pub fn write_model(
     path: &Path,
     max_inline: usize,
 ) -> Result<ModelFile, ExportError> {
-    let model = lower(program, form, names, Sums::Rows)?;
+    let model = lower(program, form, names, Sums::Rows, Codes::Unsigned)?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| ExportError::Name { path: path.to_owned() })?;
     let fail = |path: &Path, source| ExportError::Write { path: path.to_owned(), source };

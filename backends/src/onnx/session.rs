@@ -14,7 +14,7 @@ use ort::{
 };
 
 use super::{
-    graph::{Form, Sums, lower},
+    graph::{Codes, Form, Sums, lower},
     library::{self, Library},
     model::{ElementType, Model, Parameter, Place},
     provider,
@@ -79,8 +79,8 @@ impl Backend for OnnxBackend {
         let names: Vec<String> = (0..program.bounds().len()).map(|at| at.to_string()).collect();
         let graphs = Graphs {
             features: features(program),
-            one_hot: lower(program, Form::OneHot, &names, Sums::Rows)?,
-            bags: lower(program, Form::Bags, &names, provider::sums(self.provider))?,
+            one_hot: lower(program, Form::OneHot, &names, Sums::Rows, Codes::Signed)?,
+            bags: lower(program, Form::Bags, &names, provider::sums(self.provider), Codes::Signed)?,
             program: program.clone(),
         };
         let executable = OnnxExecutable::new(self.clone(), Arc::new(graphs))?;

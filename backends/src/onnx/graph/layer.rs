@@ -3,7 +3,7 @@
 use half::bf16;
 use mprec_representations::{Activation, Int8Weights, LayerWeights, Tensor, quant::MAX_INPUTS};
 
-use super::{Attribute, BackendError, ElementType, Lowering, Name, Parameter, unsupported};
+use super::{Attribute, BackendError, Codes, ElementType, Lowering, Name, Parameter, unsupported};
 
 impl Lowering<'_> {
     /// `input · weightᵀ + bias`
@@ -95,11 +95,25 @@ impl Lowering<'_> {
         let totals = (0..outputs)
             .map(|output| weight.codes().row(output).iter().map(|&code| i32::from(code)).sum())
             .collect();
-        let turned = Parameter::I8(Tensor::new(&[inputs, outputs], turned));
+        let shape = [inputs, outputs];
+        let unsigned = |code: i8| (i16::from(code) + 128) as u8;
+        let (turned, zero) = match self.codes {
+            #[cfg(feature = "onnx")]
+            Codes::Signed => (Parameter::I8(Tensor::new(&shape, turned)), None),
+            Codes::Unsigned => {
+                let turned = turned.into_iter().map(unsigned).collect();
+                let zero = || Parameter::U8(Tensor::new(&[], vec![128]));
+                (Parameter::U8(Tensor::new(&shape, turned)), Some(self.constant("code.zero", zero)))
+            }
+        };
         let turned = self.model.parameter("codes", turned);
         let totals = self.model.parameter("totals", Parameter::I32(totals));
         let scale = self.model.parameter("scale", Parameter::F32(weight.scale().clone()));
-        let sums = self.model.node("MatMulInteger", &[&codes, &turned], &[]);
+        // The third input, which is left out, is the zero of the inputs' codes.
+        let sums = match &zero {
+            Some(zero) => self.model.node("MatMulInteger", &[&codes, &turned, "", zero], &[]),
+            None => self.model.node("MatMulInteger", &[&codes, &turned], &[]),
+        };
         // Σ (x − zero)·w = Σ x·w − zero·Σ w: both sums fit 32 bits for as many inputs as a layer may have.
         let origin = self.cast(&origin, ElementType::I32);
         let shift = self.model.node("Mul", &[&origin, &totals], &[]);

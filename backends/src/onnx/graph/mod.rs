@@ -73,10 +73,22 @@ pub(super) enum Sums {
     Elements,
 }
 
+/// How 8-bit weights are written. Products with either are exact by the standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codes {
+    /// As they are, for a session that is told to keep products exact. One that is not adds pairs of them up in 16 bits on
+    /// processors without VNNI, where they saturate.
+    #[cfg(feature = "onnx")]
+    Signed,
+    /// As unsigned codes about 128, whose products no runtime was seen to cut short.
+    Unsigned,
+}
+
 struct Lowering<'a> {
     program: &'a Program,
     form: Form,
     sums: Sums,
+    codes: Codes,
     names: &'a [String],
     model: Model,
     values: Vec<Value>,
@@ -94,12 +106,14 @@ pub(super) fn lower(
     form: Form,
     names: &[String],
     sums: Sums,
+    codes: Codes,
 ) -> Result<Model, BackendError> {
     assert_eq!(names.len(), program.bounds().len(), "a name per feature");
     let mut lowering = Lowering {
         program,
         form,
         sums,
+        codes,
         names,
         model: Model::default(),
         values: vec![Value::default(); program.slots().len()],
