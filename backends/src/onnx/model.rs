@@ -32,6 +32,10 @@ pub(super) enum Parameter {
     BF16(Tensor<bf16>),
     I64(Tensor<i64>),
     I32(Vec<i32>),
+    #[cfg_attr(
+        not(feature = "onnx"),
+        expect(dead_code, reason = "only sessions take weights as they are")
+    )]
     I8(Tensor<i8>),
     U8(Tensor<u8>),
 }
