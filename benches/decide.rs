@@ -1,6 +1,6 @@
 //! One decision of each policy, by number of paths, on a machine with full lanes and queues.
 //!
-//! The limit for `multi-path` is 1 µs with 16 paths (median).
+//! The aim for `multi-path` is 1 µs with 16 paths (median).
 
 use std::{hint::black_box, time::Duration};
 
