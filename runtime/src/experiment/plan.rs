@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::setting::{Setting, log_normal};
 
-/// The issue's and the paper's rate, queries a second.
+/// The paper's rate, queries a second.
 pub const PAPER_RATE: f64 = 1_000.0;
 /// The paper's SLA.
 pub const PAPER_SLA_MS: f64 = 10.0;
@@ -85,7 +85,7 @@ impl SizeCase {
 }
 
 impl Plan {
-    /// Everything that the issue asks for.
+    /// The whole experiment.
     pub fn full(seed: u64) -> Self {
         let shapes = [(32.0, 0.5), (128.0, 0.2), (128.0, 0.5), (128.0, 1.0), (512.0, 0.5)];
         let mut sizes: Vec<SizeCase> =
