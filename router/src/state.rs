@@ -286,6 +286,15 @@ impl RouterState {
         self.path(path).splits_from
     }
 
+    /// The accuracy of the most accurate path that is up and can run the query; 0 if there is none.
+    pub fn best_accuracy(&self, query: &Query) -> f64 {
+        let up = self
+            .profiles
+            .ids()
+            .filter(|&path| self.path(path).health == Health::Up && query.paths().contains(path));
+        up.map(|path| self.profiles.path(path).accuracy).fold(0.0, f64::max)
+    }
+
     /// Whether a path is up, can run the query and is as accurate as it demands.
     pub fn usable(&self, path: PathId, query: &Query) -> bool {
         self.path(path).health == Health::Up

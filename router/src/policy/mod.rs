@@ -166,15 +166,6 @@ fn refuse_unusable(
     Decision::Refuse(Refusal { reason, retry_after: Duration::from_secs(1) })
 }
 
-/// The accuracy of the most accurate path that is up and can run the query.
-fn best_accuracy(query: &Query, state: &RouterState) -> f64 {
-    let up = state
-        .profiles()
-        .ids()
-        .filter(|&path| state.path(path).health == Health::Up && query.paths().contains(path));
-    up.map(|path| state.profiles().path(path).accuracy).fold(0.0, f64::max)
-}
-
 fn admit(
     query: &Query,
     state: &RouterState,
@@ -183,7 +174,7 @@ fn admit(
     reason: Reason,
     now: Time,
 ) -> Decision {
-    let downgraded = state.profiles().path(path).accuracy < best_accuracy(query, state);
+    let downgraded = state.profiles().path(path).accuracy < state.best_accuracy(query);
     admit_as(path, prediction, downgraded, reason, now)
 }
 

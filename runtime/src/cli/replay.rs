@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{
     Failure, InputError as _, Output, Run,
     output::{self, RUN_HEADINGS, Unit},
+    simulate::row,
 };
 
 #[derive(Debug, Args)]
@@ -189,20 +190,8 @@ impl Replayed {
         let [headings @ .., _] = RUN_HEADINGS;
         let runs = std::iter::once(&self.served).chain(&self.simulated);
         let rows = runs.map(|run| {
-            let share =
-                |part: u64| format!("{:.2} %", 100.0 * part as f64 / run.offered.max(1) as f64);
             let kind = if run.simulated { "simulated" } else { "measured" };
-            [
-                format!("{} ({kind})", run.policy),
-                format!("{:.0}", run.correct_in_time_per_s),
-                format!("{:.4}", run.accuracy),
-                format!("{:.2}", run.p50_ms),
-                format!("{:.2}", run.p95_ms),
-                format!("{:.2}", run.p99_ms),
-                share(run.late),
-                share(run.refused),
-                share(run.failed),
-            ]
+            row(format!("{} ({kind})", run.policy), run)
         });
         text.push_str(&output::table(headings, rows));
         if self.cancelled + self.open > 0 {

@@ -157,27 +157,26 @@ impl Simulate {
     }
 }
 
+/// A run under [`RUN_HEADINGS`], but for the paths.
+pub(super) fn row(name: String, run: &Report) -> [String; 9] {
+    let share = |part: u64| format!("{:.2} %", 100.0 * part as f64 / run.offered.max(1) as f64);
+    [
+        name,
+        format!("{:.0}", run.correct_in_time_per_s),
+        format!("{:.4}", run.accuracy),
+        format!("{:.2}", run.p50_ms),
+        format!("{:.2}", run.p95_ms),
+        format!("{:.2}", run.p99_ms),
+        share(run.late),
+        share(run.refused),
+        share(run.failed),
+    ]
+}
+
 fn text(runs: &[Report], rate: f64) -> String {
     // Which paths answered is in the JSON.
     let [headings @ .., _] = RUN_HEADINGS;
-    let table = output::table(
-        headings,
-        runs.iter().map(|run| {
-            let share =
-                |part: u64| format!("{:.2} %", 100.0 * part as f64 / run.offered.max(1) as f64);
-            [
-                run.policy.clone(),
-                format!("{:.0}", run.correct_in_time_per_s),
-                format!("{:.4}", run.accuracy),
-                format!("{:.2}", run.p50_ms),
-                format!("{:.2}", run.p95_ms),
-                format!("{:.2}", run.p99_ms),
-                share(run.late),
-                share(run.refused),
-                share(run.failed),
-            ]
-        }),
-    );
+    let table = output::table(headings, runs.iter().map(|run| row(run.policy.clone(), run)));
     let offered = runs.first().map_or(0, |run| run.offered);
     format!(
         "Simulated, {} queries each, {:.2} million a second:\n{table}",

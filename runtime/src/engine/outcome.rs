@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mprec_router::{Health, Priority, Query, RefuseReason, RouterState, Time};
+use mprec_router::{Priority, Query, RefuseReason, RouterState, Time};
 
 use crate::service::Refusal;
 
@@ -24,7 +24,7 @@ pub(super) fn refusal(
     let retry_after = refused.retry_after;
     match refused.reason {
         RefuseReason::NoPathMeetsFloor => {
-            Refusal::Quality { min_quality: query.min_quality(), best: best_accuracy(query, state) }
+            Refusal::Quality { min_quality: query.min_quality(), best: state.best_accuracy(query) }
         }
         // Nothing else of a query keeps it from a path.
         RefuseReason::NoPathTakesIt => Refusal::Weighted,
@@ -46,12 +46,4 @@ pub(super) fn full(reason: &'static str, query: &Query) -> Refusal {
 /// What a client is told whose query expired.
 pub(super) fn deadline_passed(deadline: Time, now: Time) -> Refusal {
     Refusal::DeadlinePassed { late: now.since(deadline) }
-}
-
-fn best_accuracy(query: &Query, state: &RouterState) -> f64 {
-    let up = state
-        .profiles()
-        .ids()
-        .filter(|&path| state.path(path).health == Health::Up && query.paths().contains(path));
-    up.map(|path| state.profiles().path(path).accuracy).fold(0.0, f64::max)
 }

@@ -80,6 +80,18 @@ impl Script {
         Arc::new(Self { gate: Some(Arc::clone(gate)), weightless: true, ..Self::default() })
     }
 
+    /// Fails the second run; the others are held at the gate.
+    pub(super) fn failing_second(gate: &Arc<Gate>) -> Arc<Self> {
+        let gate = Arc::clone(gate);
+        Self::acting(move |run, _| {
+            if run == 1 {
+                return Act::Fail;
+            }
+            gate.hold();
+            Act::Echo
+        })
+    }
+
     pub(super) fn gated(gate: &Arc<Gate>) -> Arc<Self> {
         Arc::new(Self { gate: Some(Arc::clone(gate)), ..Self::default() })
     }

@@ -44,16 +44,7 @@ pub(super) fn check_log(log: &Path, stats: &EngineStats) -> Vec<Event> {
 fn a_split_query_whose_part_fails_and_a_path_that_comes_back_are_replayed() {
     // The second run of the better path fails; the first one is held until the query has its answer.
     let gate = Arc::new(Gate::default());
-    let better = {
-        let gate = Arc::clone(&gate);
-        Script::acting(move |run, _| {
-            if run == 1 {
-                return Act::Fail;
-            }
-            gate.hold();
-            Act::Echo
-        })
-    };
+    let better = Script::failing_second(&gate);
     let paths = vec![("hybrid@cpu", 0.9, better), ("table@cpu", 0.8, Script::echo())];
     let mut setup = Setup::new(2, paths);
     setup.per_sample_us = 10.0;

@@ -73,16 +73,7 @@ fn a_split_query_gets_the_scores_of_a_whole_one_in_order() {
 fn a_query_of_which_one_part_fails_takes_another_path_as_a_whole() {
     // The second run of the better path fails; the first one is held until the query has its answer.
     let gate = Arc::new(Gate::default());
-    let better = {
-        let gate = Arc::clone(&gate);
-        Script::acting(move |run, _| {
-            if run == 1 {
-                return Act::Fail;
-            }
-            gate.hold();
-            Act::Echo
-        })
-    };
+    let better = Script::failing_second(&gate);
     let setup = setup(
         2,
         vec![("hybrid@cpu", 0.9, Arc::clone(&better)), ("table@cpu", 0.8, Script::echo())],
