@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod endpoint;
 pub mod engine;
 pub mod experiment;
 pub mod http;

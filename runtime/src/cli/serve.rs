@@ -8,6 +8,7 @@ use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
+    endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
     http::{HttpConfig, serve},
     metrics::Metrics,
@@ -227,7 +228,8 @@ fn run_server(
                 names.join(", ")
             )
         })?;
-        let drained = serve(listener, Arc::clone(&engine), metrics, http, stop_signal()).await;
+        let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
+        let drained = serve(listener, endpoint, http, stop_signal()).await;
         tracing::info!(?drained, "connections are closed");
         Ok::<(), Failure>(())
     })?;

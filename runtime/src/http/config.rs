@@ -1,8 +1,8 @@
-//! Limits of the endpoint. Every one bounds something that a client can make large or slow.
+//! Limits of the HTTP endpoint. Every one bounds something that a client can make large or slow.
 
 use std::time::Duration;
 
-/// Limits of the endpoint; [`HttpConfig::default`] says where each default comes from.
+/// Limits of the HTTP endpoint; [`HttpConfig::default`] says where each default comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
     /// Largest request body, in bytes.
@@ -22,10 +22,6 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long a client may leave a response unread.
     pub write_timeout: Duration,
-    /// Longest deadline that a request may ask for; longer ones become this.
-    pub max_sla: Duration,
-    /// How long after its deadline a query is still waited for.
-    pub patience: Duration,
     /// How long requests are still taken after shutdown began, while `ready` already says no. Give
     /// it the time that a load balancer needs to notice.
     pub drain_delay: Duration,
@@ -46,8 +42,6 @@ impl Default for HttpConfig {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
-            max_sla: Duration::from_secs(600),
-            patience: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }

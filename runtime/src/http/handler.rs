@@ -1,10 +1,7 @@
 //! One request: parse, ask the service, render.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,16 +14,14 @@ use hyper::{
 
 use super::{
     config::HttpConfig,
-    error::ApiError,
-    metadata::{ModelMetadata, ServerMetadata},
     pace::Progress,
     reply::{self, Reply},
     request::{self, HEADER_LENGTH, Parsed},
     route::{ModelRef, Route},
 };
 use crate::{
-    metrics::{Metrics, RequestEnd},
-    service::{Model, ScoreRequest, Service},
+    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata},
+    service::{Model, Service},
 };
 
 /// Names a request's time budget in milliseconds, for clients and proxies that cannot add
@@ -37,17 +32,14 @@ pub(crate) const SLA_HEADER: &str = "mprec-sla-ms";
 /// which this thread could not serve its other connections.
 const PARSE_ASIDE_BYTES: usize = 256 << 10;
 
-/// What all connections share.
+/// What all HTTP connections share.
 #[derive(Debug)]
-pub(super) struct Endpoint<S: ?Sized> {
-    pub(super) metrics: Arc<Metrics>,
+pub(super) struct Handler<S: ?Sized> {
+    pub(super) endpoint: Arc<Endpoint<S>>,
     pub(super) config: HttpConfig,
-    /// Set when the server begins to stop.
-    pub(super) stopping: AtomicBool,
-    pub(super) service: Arc<S>,
 }
 
-impl<S: Service + ?Sized> Endpoint<S> {
+impl<S: Service + ?Sized> Handler<S> {
     /// Answers one request, whatever it asks for.
     pub(super) async fn respond(
         self: Arc<Self>,
@@ -60,7 +52,7 @@ impl<S: Service + ?Sized> Endpoint<S> {
             Ok(reply) => reply,
             Err(error) => reply::error(&error),
         };
-        if self.stopping.load(Relaxed) {
+        if self.endpoint.is_stopping() {
             // Clients move to another server before this one stops listening.
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -78,14 +70,20 @@ impl<S: Service + ?Sized> Endpoint<S> {
             return Err(ApiError::WrongVerb { allowed: route.verbs() });
         }
         match route {
-            Route::Infer(model) => self.infer(&model, &head.headers, body, arrival).await,
+            Route::Infer(model) => {
+                let work = self.infer(&model, &head.headers, body, arrival);
+                self.endpoint.counted(arrival, work).await
+            }
             Route::Server => {
-                let names = self.service.models().into_iter().map(|model| model.name.clone());
+                let names =
+                    self.endpoint.service.models().into_iter().map(|model| model.name.clone());
                 Ok(reply::json(StatusCode::OK, &ServerMetadata::of(names)))
             }
             Route::Live => Ok(reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
             Route::Ready => Ok(self.readiness(None)),
-            Route::Metrics => Ok(reply::metrics(self.metrics.render(&*self.service))),
+            Route::Metrics => {
+                Ok(reply::metrics(self.endpoint.metrics.render(&*self.endpoint.service)))
+            }
             Route::Model(model) => {
                 let model = self.model(&model)?;
                 Ok(reply::json(StatusCode::OK, &ModelMetadata::of(&model)))
@@ -95,7 +93,7 @@ impl<S: Service + ?Sized> Endpoint<S> {
     }
 
     fn readiness(&self, model: Option<&str>) -> Reply {
-        let ready = !self.stopping.load(Relaxed) && self.service.is_ready();
+        let ready = self.endpoint.is_ready();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         match model {
             Some(name) => reply::json(status, &serde_json::json!({ "name": name, "ready": ready })),
@@ -104,37 +102,10 @@ impl<S: Service + ?Sized> Endpoint<S> {
     }
 
     fn model(&self, named: &ModelRef<'_>) -> Result<Arc<Model>, ApiError> {
-        let unknown = || ApiError::UnknownModel { name: named.name.clone().into_owned() };
-        let model = self.service.model(&named.name).ok_or_else(unknown)?;
-        match &named.version {
-            Some(version) if *version != model.version => Err(ApiError::UnknownVersion {
-                name: model.name.clone(),
-                version: version.clone().into_owned(),
-            }),
-            _ => Ok(model),
-        }
+        self.endpoint.model(&named.name, named.version.as_deref())
     }
 
-    /// Scores, and counts the request however it ends: also when the client leaves, which drops
-    /// this future where it stands.
     async fn infer(
-        &self,
-        model: &ModelRef<'_>,
-        headers: &HeaderMap,
-        body: Incoming,
-        arrival: Instant,
-    ) -> Result<Reply, ApiError> {
-        let mut counted = Counted { metrics: &self.metrics, arrival, end: RequestEnd::Cancelled };
-        self.metrics.requests_in_flight.add(1);
-        let result = self.score(model, headers, body, arrival).await;
-        counted.end = match &result {
-            Ok(_) => RequestEnd::Answered,
-            Err(error) => RequestEnd::Error(error.code()),
-        };
-        result
-    }
-
-    async fn score(
         &self,
         model: &ModelRef<'_>,
         headers: &HeaderMap,
@@ -146,60 +117,12 @@ impl<S: Service + ?Sized> Endpoint<S> {
         let header_budget = budget_of(headers)?;
         let json_bytes = json_bytes_of(headers)?;
         let body = self.read(body).await?;
-        let parsed = parse(&model, body, json_bytes).await?;
-
-        let samples = parsed.batch.samples();
-        self.metrics.unknown_ids.add(parsed.batch.unknown_ids() as u64);
-        let budget = match (parsed.budget, header_budget) {
-            (Some(one), Some(other)) => one.min(other),
-            (one, other) => one.or(other).unwrap_or(model.sla),
-        };
-        let deadline = arrival + budget.min(self.config.max_sla);
-        let request = ScoreRequest {
-            batch: parsed.batch,
-            arrival,
-            deadline,
-            min_quality: parsed.min_quality,
-            priority: parsed.priority,
-        };
-        let answer = self.ask(&model, request).await?;
-        let reply = reply::scores(&model, &parsed.reply, &answer, samples)?;
-        let now = Instant::now();
-        self.metrics.record_answer(&answer, samples, now - arrival, now <= deadline);
-        Ok(reply)
-    }
-
-    /// Hands the query to the service and waits for its outcome.
-    async fn ask(
-        &self,
-        model: &Arc<Model>,
-        request: ScoreRequest,
-    ) -> Result<crate::service::Answer, ApiError> {
-        let deadline = request.deadline;
-        let outcome = match self.service.submit(model, request) {
-            Err(refusal) => Err(refusal),
-            Ok(receiver) => {
-                let mut waiting = Waiting { metrics: &self.metrics, over: false };
-                let limit = tokio::time::Instant::from_std(deadline + self.config.patience);
-                let received = tokio::time::timeout_at(limit, receiver).await;
-                waiting.over = true;
-                match received {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => {
-                        return Err(ApiError::Internal { message: "the query was dropped" });
-                    }
-                    Err(_) => {
-                        return Err(ApiError::Internal {
-                            message: "the query got no outcome long after its deadline",
-                        });
-                    }
-                }
-            }
-        };
-        outcome.map_err(|refusal| {
-            self.metrics.record_refusal(&refusal);
-            refusal.into()
-        })
+        let Parsed { batch, mut parameters, reply: form } = parse(&model, body, json_bytes).await?;
+        if let Some(budget) = header_budget {
+            parameters.limit(budget);
+        }
+        let query = ScoreQuery { batch, parameters, arrival };
+        self.endpoint.score(&model, query, |answer| Ok(reply::scores(&model, &form, answer))).await
     }
 
     /// Reads a body to its end, within the limits of size and time.
@@ -212,34 +135,6 @@ impl<S: Service + ?Sized> Endpoint<S> {
         tokio::time::timeout(timeout, collect(body, limit))
             .await
             .map_err(|_| ApiError::BodyTimeout { limit: timeout })?
-    }
-}
-
-/// Counts a request when it ends.
-struct Counted<'a> {
-    metrics: &'a Metrics,
-    arrival: Instant,
-    end: RequestEnd,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.metrics.requests_in_flight.add(-1);
-        self.metrics.record_request(self.end, self.arrival.elapsed());
-    }
-}
-
-/// Counts a query whose client leaves while it waits.
-struct Waiting<'a> {
-    metrics: &'a Metrics,
-    over: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.metrics.record_cancelled();
-        }
     }
 }
 

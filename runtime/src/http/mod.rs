@@ -11,15 +11,13 @@
 //! A request may state its time budget as parameter `sla_ms`, as Triton's parameter `timeout` (µs)
 //! and as header `mprec-sla-ms`; the smallest wins, and it counts from the arrival of the request's
 //! head to the response. Parameter `min_quality` is the least expected accuracy of the path that
-//! may answer. Every error is `{"error": …, "code": …}` with a code of [`ErrorCode`].
+//! may answer. Every error is `{"error": …, "code": …}` with a code of [`ErrorCode`](crate::endpoint::ErrorCode).
 //!
 //! A client that leaves takes its query with it: the receiver of the outcome is dropped, which
 //! whoever would run the query can see.
 
 mod config;
-mod error;
 mod handler;
-mod metadata;
 mod pace;
 pub(crate) mod percent;
 mod reply;
@@ -27,15 +25,10 @@ mod request;
 mod route;
 mod server;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use self::{
     config::HttpConfig,
-    error::{ApiError, ErrorCode},
-    metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
     server::{Drained, serve},
 };
-pub(crate) use self::{
-    handler::SLA_HEADER,
-    request::{DENSE, HEADER_LENGTH, SPARSE},
-};
+pub(crate) use self::{handler::SLA_HEADER, request::HEADER_LENGTH};

@@ -10,11 +10,11 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::{
-    error::ApiError,
-    request::{HEADER_LENGTH, ReplyForm, SCORES},
+use super::request::{HEADER_LENGTH, ReplyForm};
+use crate::{
+    endpoint::{ApiError, SCORES},
+    service::{Answer, Model},
 };
-use crate::service::{Answer, Model};
 
 /// A response whose body is at hand.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -59,23 +59,9 @@ struct OutputParameters {
     binary_data_size: usize,
 }
 
-/// The response of an answered query of `samples` samples.
-///
-/// # Errors
-///
-/// [`ApiError::Internal`] when the scores are not one finite number per sample.
-pub(super) fn scores(
-    model: &Model,
-    form: &ReplyForm,
-    answer: &Answer,
-    samples: usize,
-) -> Result<Reply, ApiError> {
-    if answer.scores.len() != samples {
-        return Err(ApiError::Internal { message: "the scores are not one per sample" });
-    }
-    if !answer.scores.iter().all(|score| score.is_finite()) {
-        return Err(ApiError::Internal { message: "a score is not a number" });
-    }
+/// The response of an answered query, whose scores are finite.
+pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply {
+    let samples = answer.scores.len();
     let bytes = size_of_val(answer.scores.as_slice());
     let document = Document {
         model_name: &model.name,
@@ -111,7 +97,7 @@ pub(super) fn scores(
     } else {
         reply = of(StatusCode::OK, "application/json", body);
     }
-    Ok(reply)
+    reply
 }
 
 /// The response of an error.

@@ -1,15 +1,6 @@
 //! Listening, and stopping without losing a request.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -21,10 +12,10 @@ use tokio::{
 
 use super::{
     config::HttpConfig,
-    handler::Endpoint,
+    handler::Handler,
     pace::{Paced, Progress},
 };
-use crate::{metrics::Metrics, service::Service};
+use crate::{endpoint::Endpoint, metrics::Metrics, service::Service};
 
 /// Wait after an error of `accept`: most are a lack of file descriptors, which only time cures.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
@@ -43,7 +34,7 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Serves `service` on `listener` until `shutdown` completes, then drains.
+/// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once and responses ask clients to close; after
 /// [`HttpConfig::drain_delay`] listening stops and idle connections close; requests in flight
@@ -52,20 +43,18 @@ pub struct Drained {
 /// Runs on the caller's runtime, which needs I/O and timers enabled; every connection is a task.
 pub async fn serve<S: Service + ?Sized>(
     listener: TcpListener,
-    service: Arc<S>,
-    metrics: Arc<Metrics>,
+    endpoint: Arc<Endpoint<S>>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let endpoint =
-        Arc::new(Endpoint { metrics, config, stopping: AtomicBool::new(false), service });
+    let handler = Arc::new(Handler { endpoint, config });
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(async {
         shutdown.await;
         tracing::info!("stopping: not ready for new requests");
-        endpoint.stopping.store(true, Relaxed);
-        tokio::time::sleep(endpoint.config.drain_delay).await;
+        handler.endpoint.stop();
+        tokio::time::sleep(handler.config.drain_delay).await;
     });
     loop {
         tokio::select! {
@@ -73,13 +62,13 @@ pub async fn serve<S: Service + ?Sized>(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= endpoint.config.max_connections => {
-                    endpoint.metrics.connections_refused.add_one();
+                Ok((stream, _)) if connections.len() >= handler.config.max_connections => {
+                    handler.endpoint.metrics.connections_refused.add_one();
                     // Whether it fits the socket's buffer or not, nobody waits for it.
                     let _ = stream.try_write(TOO_MANY);
                 }
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&endpoint), stopped.clone()));
+                    connections.spawn(connection(stream, Arc::clone(&handler), stopped.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -90,31 +79,31 @@ pub async fn serve<S: Service + ?Sized>(
     }
     drop(listener);
     stop.send_replace(true);
-    drain(connections, endpoint.config.drain_timeout).await
+    drain(connections, handler.config.drain_timeout).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
     stream: TcpStream,
-    endpoint: Arc<Endpoint<S>>,
+    handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     // Without it, small responses would wait for the client's delayed acknowledgements.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no-delay could not be set");
     }
-    let _open = Open::new(&endpoint.metrics);
+    let _open = Open::new(&handler.endpoint.metrics);
     let progress = Arc::new(Progress::default());
-    let io = TokioIo::new(Paced::new(stream, Arc::clone(&progress), &endpoint.config));
+    let io = TokioIo::new(Paced::new(stream, Arc::clone(&progress), &handler.config));
     let respond = service_fn(|request| {
-        let reply = Arc::clone(&endpoint).respond(request, Arc::clone(&progress));
+        let reply = Arc::clone(&handler).respond(request, Arc::clone(&progress));
         async { Ok::<_, Infallible>(reply.await) }
     });
     let serving = http1::Builder::new()
         // `Paced` keeps the time instead.
         .header_read_timeout(None)
-        .max_buf_size(endpoint.config.max_head_bytes.max(8192))
-        .max_headers(endpoint.config.max_headers)
+        .max_buf_size(handler.config.max_head_bytes.max(8192))
+        .max_headers(handler.config.max_headers)
         .serve_connection(io, respond);
     let mut serving = pin!(serving);
     let mut stop = pin!(async {

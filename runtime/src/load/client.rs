@@ -13,9 +13,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::LoadError;
-use crate::http::{
-    ModelMetadata, ServerMetadata,
-    percent::{decode, encode},
+use crate::{
+    endpoint::{ModelMetadata, ServerMetadata},
+    http::percent::{decode, encode},
 };
 
 /// Largest reply that is read.

@@ -34,7 +34,10 @@ use super::{
     rows::{RequestRows, Rows},
     tally::{End, Ended, Tally, histogram},
 };
-use crate::http::{ErrorCode, HEADER_LENGTH, SLA_HEADER};
+use crate::{
+    endpoint::ErrorCode,
+    http::{HEADER_LENGTH, SLA_HEADER},
+};
 
 /// Connections that are made before the first query is due.
 const WARM_CONNECTIONS: usize = 8;

@@ -7,7 +7,7 @@ use mprec_router::{Priority, sim::TraceQuery};
 use serde::{Deserialize, Serialize};
 
 use super::rows::RequestRows;
-use crate::http::{DENSE, SPARSE};
+use crate::endpoint::{DENSE, SPARSE};
 
 /// How tensors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

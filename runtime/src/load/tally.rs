@@ -8,7 +8,7 @@ use super::{
     encode::Decoded,
     report::{CdfPoint, LoadReport, PathLoad, Window},
 };
-use crate::http::ErrorCode;
+use crate::endpoint::ErrorCode;
 
 /// Width of a window of the time series.
 const WINDOW: Duration = Duration::from_millis(250);

@@ -11,10 +11,11 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
-    http::{
-        HttpConfig, serve,
-        tests::{Behaviour, Fake},
+    endpoint::{
+        Endpoint, Limits,
+        fake::{Behaviour, Fake},
     },
+    http::{HttpConfig, serve},
     metrics::Metrics,
     service::{Refusal, Service as _},
 };
@@ -43,8 +44,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
         let metrics = Arc::new(Metrics::new("test", &[], &[]));
-        let serving =
-            serve(listener, Arc::clone(&service), metrics, config, std::future::pending());
+        let endpoint = Arc::new(Endpoint::new(Arc::clone(&service), metrics, Limits::default()));
+        let serving = serve(listener, endpoint, config, std::future::pending());
         runtime.spawn(serving);
         Self { address, service, runtime: Some(runtime) }
     }

@@ -27,7 +27,7 @@ use mprec_backends::CacheStatistics;
 use self::instrument::Page;
 pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Level, Sum};
 use crate::{
-    http::ErrorCode,
+    endpoint::ErrorCode,
     record::RecordStats,
     service::{Answer, Refusal, Service},
 };

@@ -5,21 +5,11 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-/// Deepest nesting of a tensor, and most dimensions of a shape.
-pub(super) const MAX_RANK: usize = 8;
+use crate::endpoint::{MAX_RANK, Numbers};
 
 /// Most numbers in one JSON tensor: as many as the default body limit holds in binary. It bounds
 /// the memory that short numbers such as `0,0,0` can ask for.
 const MAX_NUMBERS: usize = 8 << 20;
-
-/// The numbers, in the order in which they stood.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Numbers {
-    /// All were written as integers.
-    Integers(Vec<i64>),
-    /// At least one was not.
-    Floats(Vec<f32>),
-}
 
 /// What the `data` of a tensor held.
 #[derive(Debug)]
@@ -41,11 +31,7 @@ impl Data {
     /// Whether the nesting agrees with `shape`. A flat list of the right length always does.
     pub(super) fn fits(&self, shape: &[usize]) -> bool {
         let nested = self.lengths.iter().flatten().count();
-        let count = match &self.numbers {
-            Numbers::Integers(values) => values.len(),
-            Numbers::Floats(values) => values.len(),
-        };
-        count == shape.iter().product::<usize>()
+        self.numbers.len() == shape.iter().product::<usize>()
             && (nested <= 1
                 || nested == shape.len()
                     && self.lengths.iter().flatten().zip(shape).all(|(got, want)| got == want))
@@ -56,20 +42,13 @@ impl Data {
         self.problem.get_or_insert(problem);
     }
 
-    fn len(&self) -> usize {
-        match &self.numbers {
-            Numbers::Integers(values) => values.len(),
-            Numbers::Floats(values) => values.len(),
-        }
-    }
-
     /// Whether a number at `depth` may be stored.
     #[inline]
     fn takes(&mut self, depth: usize) -> bool {
         if self.depth != Some(depth) && self.depth.replace(depth).is_some() {
             self.fail("has numbers at different depths; nest it like its shape");
         }
-        if self.len() >= MAX_NUMBERS {
+        if self.numbers.len() >= MAX_NUMBERS {
             self.fail("has too many numbers for JSON; send it in binary");
         }
         self.problem.is_none()

@@ -4,10 +4,8 @@ use std::{fmt, marker::PhantomData};
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::{
-    data::{Data, MAX_RANK},
-    parameters::Parameters,
-};
+use super::data::Data;
+use crate::endpoint::{MAX_RANK, Parameters};
 
 /// Most inputs, and most requested outputs.
 const MAX_TENSORS: usize = 16;

@@ -3,46 +3,26 @@
 //! 1. **Document.** The JSON part is read in one pass by typed visitors, with no tree of values:
 //!    numbers go straight into the tensor that they belong to.
 //! 2. **Tensors.** Binary data behind the JSON part is cut at the sizes that the document states.
-//! 3. **Batch.** Names, datatypes and shapes are compared with the model, and the batch's own
-//!    constructor proves the rest.
-//!
-//! # Inputs
-//!
-//! | Name | Datatype | Shape | |
-//! |---|---|---|---|
-//! | `dense` | FP32 | `[n, D]` | |
-//! | `sparse` | INT64 | `[n, F]` | one id per feature |
-//!
-//! or, for any number of ids per feature, with `dense` as before:
-//!
-//! | Name | Datatype | Shape | |
-//! |---|---|---|---|
-//! | `sparse` | INT64 | `[total]` | ids, sample by sample and within it feature by feature |
-//! | `sparse_lengths` | INT32 or INT64 | `[n, F]` | number of ids of every bag |
-//! | `sparse_weights` | FP32 | `[total]` | optional, one weight per id |
+//! 3. **Batch.** What [`Inputs`](crate::endpoint::Inputs) does for every protocol: names, datatypes and shapes are
+//!    compared with the model, and the batch's own constructor proves the rest.
 
 mod assemble;
 mod data;
 mod document;
-mod parameters;
-
-use std::time::Duration;
 
 use mprec_representations::Batch;
 
-pub(crate) use self::assemble::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
 use self::document::Document;
-use super::error::ApiError;
-use crate::service::Model;
+use crate::{
+    endpoint::{ApiError, RequestParameters},
+    service::Model,
+};
 
 /// A parsed request.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) batch: Batch,
-    /// The smallest time budget that the parameters name.
-    pub(super) budget: Option<Duration>,
-    pub(super) min_quality: Option<f64>,
-    pub(super) priority: u32,
+    pub(super) parameters: RequestParameters,
     pub(super) reply: ReplyForm,
 }
 

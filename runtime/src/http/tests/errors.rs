@@ -346,8 +346,8 @@ async fn refusals_have_their_statuses_at_once_and_later() {
 
 #[tokio::test]
 async fn a_service_that_breaks_its_promise_is_an_internal_error() {
-    let config = HttpConfig { patience: Duration::from_millis(30), ..HttpConfig::default() };
-    let server = Server::with(OutOfVocabulary::Zero, config).await;
+    let limits = Limits { patience: Duration::from_millis(30), ..Limits::default() };
+    let server = Server::with_limits(OutOfVocabulary::Zero, HttpConfig::default(), limits).await;
     for behaviour in [
         Behaviour::Lose,
         Behaviour::Say(vec![0.5]),

@@ -187,7 +187,7 @@ async fn metadata_says_what_a_client_needs() {
     assert_eq!(reply["outputs"][0]["datatype"], "FP32");
     assert_eq!(reply["mprec"]["sla_ms"], 250.0);
     assert_eq!(reply["mprec"]["paths"]["dhe@cpu"]["quality"], 0.8);
-    let metadata: crate::http::ModelMetadata = serde_json::from_value(reply).unwrap();
+    let metadata: crate::endpoint::ModelMetadata = serde_json::from_value(reply).unwrap();
     assert_eq!(metadata.mprec.schema, server.service.model.schema);
 }
 
@@ -203,7 +203,7 @@ async fn health_follows_the_service() {
         let reply = server.ask("GET", path, "", b"").await;
         assert_eq!((reply.status, &reply.json()), (200, body));
     }
-    server.service.ready.store(false, Relaxed);
+    server.service.ready.store(false, std::sync::atomic::Ordering::Relaxed);
     for (path, _) in &paths {
         let reply = server.ask("GET", path, "", b"").await;
         assert_eq!((reply.status, &reply.json()["ready"]), (503, &json!(false)));

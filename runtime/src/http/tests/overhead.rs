@@ -4,10 +4,16 @@
 //! cargo test --release -p mprec-runtime overhead -- --ignored --nocapture
 //! ```
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
+
+use mprec_representations::{BatchShape, Schema};
 
 use super::*;
-use crate::http::request::parse;
+use crate::{
+    endpoint::fake::answer,
+    http::request::parse,
+    service::{Outcome, ScoreRequest, Service},
+};
 
 const SAMPLES: usize = 128;
 const DENSE: usize = 13;
@@ -118,13 +124,8 @@ fn overhead_of_a_round_trip() {
     let address = listener.local_addr().unwrap();
     let service = Arc::new(NoWork(kaggle_shape()));
     let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
-    let server = serve(
-        listener,
-        service,
-        Arc::clone(&metrics),
-        HttpConfig::default(),
-        std::future::pending(),
-    );
+    let endpoint = Endpoint::new(service, Arc::clone(&metrics), Limits::default());
+    let server = serve(listener, Arc::new(endpoint), HttpConfig::default(), std::future::pending());
     runtime.spawn(server);
     for samples in [1, SAMPLES] {
         let (json, binary, length) = bodies(samples);

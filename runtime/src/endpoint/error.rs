@@ -244,7 +244,7 @@ const MAX_MESSAGE: usize = 400;
 
 /// What is sent for an error.
 #[derive(Debug, Serialize)]
-pub(super) struct ErrorBody {
+pub(crate) struct ErrorBody {
     error: String,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -297,7 +297,7 @@ impl ApiError {
         }
     }
 
-    pub(super) fn body(&self) -> ErrorBody {
+    pub(crate) fn body(&self) -> ErrorBody {
         let retry = self.retry_after();
         let mut error = match self {
             // What the device said may name addresses and files; it is logged, not sent.

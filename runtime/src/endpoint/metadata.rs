@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mprec_representations::Schema;
 use serde::{Deserialize, Serialize};
 
-use super::request::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
+use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
 use crate::service::Model;
 
 /// The extensions of the protocol that are implemented.
@@ -77,7 +77,7 @@ pub struct PathDetails {
 }
 
 impl ServerMetadata {
-    pub(super) fn of(models: impl Iterator<Item = String>) -> Self {
+    pub(crate) fn of(models: impl Iterator<Item = String>) -> Self {
         Self {
             name: "mprec".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,7 +88,7 @@ impl ServerMetadata {
 }
 
 impl ModelMetadata {
-    pub(super) fn of(model: &Model) -> Self {
+    pub(crate) fn of(model: &Model) -> Self {
         let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
             name: name.to_owned(),
             datatype: datatype.to_owned(),

@@ -4,14 +4,14 @@ use std::{fmt, time::Duration};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::http::error::ApiError;
+use super::error::ApiError;
 
 /// Most parameters in one map.
 const MAX_PARAMETERS: usize = 64;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     Bool(bool),
     Integer(i64),
     Float(f64),
@@ -22,26 +22,26 @@ pub(super) enum Scalar {
 
 /// A map of parameters, in the order in which they stood.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Parameters(Vec<(String, Scalar)>);
+pub(crate) struct Parameters(Vec<(String, Scalar)>);
 
 /// The parameters of a request that the endpoint acts on.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct RequestParameters {
+pub(crate) struct RequestParameters {
     /// The smaller of `sla_ms` and Triton's `timeout`.
-    pub(super) budget: Option<Duration>,
-    pub(super) min_quality: Option<f64>,
-    pub(super) priority: u32,
-    pub(super) binary_output: bool,
+    pub(crate) budget: Option<Duration>,
+    pub(crate) min_quality: Option<f64>,
+    pub(crate) priority: u32,
+    pub(crate) binary_output: bool,
 }
 
 impl Parameters {
     /// The value of `name`; the last one, should it stand there twice.
-    pub(super) fn get(&self, name: &str) -> Option<&Scalar> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Scalar> {
         self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// The boolean `name`.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(Scalar::Bool(value)) => Ok(Some(*value)),
@@ -50,7 +50,7 @@ impl Parameters {
     }
 
     /// The size `name`, in bytes.
-    pub(super) fn size(&self, name: &str) -> Result<Option<usize>, ApiError> {
+    pub(crate) fn size(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(Scalar::Integer(value)) => {
@@ -64,7 +64,7 @@ impl Parameters {
     ///
     /// An unknown name is an error, because a misspelt `min_quality` would otherwise be ignored;
     /// names that start with `triton_` are the protocol's own and pass.
-    pub(super) fn of_request(&self) -> Result<RequestParameters, ApiError> {
+    pub(crate) fn of_request(&self) -> Result<RequestParameters, ApiError> {
         let mut read = RequestParameters::default();
         for (name, value) in &self.0 {
             match name.as_str() {
@@ -117,8 +117,15 @@ impl Parameters {
     }
 }
 
+impl RequestParameters {
+    /// The time budget is at most `budget`.
+    pub(crate) fn limit(&mut self, budget: Duration) {
+        self.budget = smaller(self.budget, budget);
+    }
+}
+
 /// The smaller of two time budgets, where the first may be missing.
-pub(super) fn smaller(budget: Option<Duration>, other: Duration) -> Option<Duration> {
+fn smaller(budget: Option<Duration>, other: Duration) -> Option<Duration> {
     Some(budget.map_or(other, |budget| budget.min(other)))
 }
 

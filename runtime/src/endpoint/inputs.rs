@@ -1,0 +1,134 @@
+//! From the inputs of a request to a batch of the model.
+//!
+//! | Name | Datatype | Shape | |
+//! |---|---|---|---|
+//! | `dense` | FP32 | `[n, D]` | |
+//! | `sparse` | INT64 | `[n, F]` | one id per feature |
+//!
+//! or, for any number of ids per feature, with `dense` as before:
+//!
+//! | Name | Datatype | Shape | |
+//! |---|---|---|---|
+//! | `sparse` | INT64 | `[total]` | ids, sample by sample and within it feature by feature |
+//! | `sparse_lengths` | INT32 or INT64 | `[n, F]` | number of ids of every bag |
+//! | `sparse_weights` | FP32 | `[total]` | optional, one weight per id |
+
+use mprec_representations::{Batch, Jagged};
+
+use super::{
+    error::ApiError,
+    tensor::{Tensor, bad_input},
+};
+use crate::service::Model;
+
+/// Names of the inputs and of the output.
+pub(crate) const DENSE: &str = "dense";
+pub(crate) const SPARSE: &str = "sparse";
+pub(crate) const LENGTHS: &str = "sparse_lengths";
+pub(crate) const WEIGHTS: &str = "sparse_weights";
+pub(crate) const SCORES: &str = "scores";
+
+/// The inputs that a request may have.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs<'a> {
+    dense: Option<Tensor<'a>>,
+    sparse: Option<Tensor<'a>>,
+    lengths: Option<Tensor<'a>>,
+    weights: Option<Tensor<'a>>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Adds the input `name`; `tensor` reads it, under its name as the protocol spells it.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        tensor: impl FnOnce(&'static str) -> Result<Tensor<'a>, ApiError>,
+    ) -> Result<(), ApiError> {
+        let (name, slot) = match name {
+            DENSE => (DENSE, &mut self.dense),
+            SPARSE => (SPARSE, &mut self.sparse),
+            LENGTHS => (LENGTHS, &mut self.lengths),
+            WEIGHTS => (WEIGHTS, &mut self.weights),
+            other => {
+                return Err(bad_input(
+                    other,
+                    "is unknown; known are `dense`, `sparse`, `sparse_lengths` and \
+                     `sparse_weights`",
+                ));
+            }
+        };
+        if slot.is_some() {
+            return Err(bad_input(name, "is given twice"));
+        }
+        *slot = Some(tensor(name)?);
+        Ok(())
+    }
+
+    /// Compares the inputs with the model and makes the batch.
+    pub(crate) fn batch(self, model: &Model) -> Result<Batch, ApiError> {
+        let missing = |name| bad_input(name, "is missing");
+        let dense = self.dense.ok_or_else(|| missing(DENSE))?;
+        let sparse = self.sparse.ok_or_else(|| missing(SPARSE))?;
+        let (width, features) = (model.shape.dense_width(), model.shape.features());
+
+        let samples = dense.shape.first().copied().unwrap_or_default();
+        dense.expect_shape(&[samples, width])?;
+        if samples == 0 {
+            return Err(dense.wrong_shape("holds no samples; send at least one"));
+        }
+        if samples > model.max_samples {
+            return Err(ApiError::TooManySamples { samples, limit: model.max_samples });
+        }
+        let Some(lengths) = self.lengths else {
+            if self.weights.is_some() {
+                return Err(bad_input(WEIGHTS, "needs `sparse_lengths` beside it"));
+            }
+            sparse.expect_shape(&[samples, features])?;
+            return Ok(model.shape.from_rows(dense.floats()?, &sparse.integers()?)?);
+        };
+        lengths.expect_shape(&[samples, features])?;
+        let lengths = lengths.lengths()?;
+        // At most 2^32 - 1 each and 2^32 of them: the sum fits.
+        let total = lengths.iter().map(|&length| u64::from(length)).sum::<u64>();
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        sparse.expect_shape(&[total])?;
+        let weights = match self.weights {
+            Some(weights) => {
+                weights.expect_shape(&[total])?;
+                Some(weights.floats()?)
+            }
+            None => None,
+        };
+        let ids = sparse.integers()?;
+        let jagged = by_feature(&Jagged { ids, lengths, weights }, features);
+        Ok(model.shape.from_jagged(dense.floats()?, &jagged)?)
+    }
+}
+
+/// Turns bags that stand sample by sample into bags that stand feature by feature.
+fn by_feature(rows: &Jagged, features: usize) -> Jagged {
+    let samples = rows.lengths.len() / features;
+    let mut starts = Vec::with_capacity(rows.lengths.len());
+    let mut start = 0;
+    for &length in &rows.lengths {
+        starts.push(start);
+        start += length as usize;
+    }
+    let mut columns = Jagged {
+        ids: Vec::with_capacity(rows.ids.len()),
+        lengths: Vec::with_capacity(rows.lengths.len()),
+        weights: rows.weights.as_ref().map(|weights| Vec::with_capacity(weights.len())),
+    };
+    for feature in 0..features {
+        for sample in 0..samples {
+            let bag = sample * features + feature;
+            let range = starts[bag]..starts[bag] + rows.lengths[bag] as usize;
+            columns.lengths.push(rows.lengths[bag]);
+            columns.ids.extend_from_slice(&rows.ids[range.clone()]);
+            if let (Some(to), Some(from)) = (&mut columns.weights, &rows.weights) {
+                to.extend_from_slice(&from[range]);
+            }
+        }
+    }
+    columns
+}
