@@ -89,6 +89,8 @@ pub struct PathState {
     pub queue: PathQueue,
     device: DeviceId,
     max_batch: u32,
+    /// Mean service time of a batch of that size.
+    full_batch_ns: f64,
     splits_from: u32,
 }
 
@@ -202,14 +204,15 @@ impl RouterState {
         let path = |id: PathId| {
             let profile = profiles.path(id);
             let curve = &profile.service;
+            let max_batch =
+                profile.max_batch.unwrap_or_else(|| curve.efficient_batch(BATCHING_GAIN));
             PathState {
                 health: Health::Up,
                 correction: Correction::new(curve, config.coverage),
                 queue: PathQueue::default(),
                 device: profiles.device_of(id),
-                max_batch: profile
-                    .max_batch
-                    .unwrap_or_else(|| curve.efficient_batch(BATCHING_GAIN)),
+                max_batch,
+                full_batch_ns: curve.mean_ns(max_batch),
                 splits_from: split::splits_from(curve),
             }
         };
@@ -364,6 +367,16 @@ impl RouterState {
     pub(crate) fn workload_ns(&self, device: DeviceId, now: Time) -> f64 {
         let state = &self.devices[usize::from(device.0)];
         (state.queued_ns + state.lanes.residual_ns(now)) / state.lanes.count() as f64
+    }
+
+    /// Lane time of a query's samples within a batch of the path's limit; none if such a batch takes longer
+    /// than `longest_ns`.
+    pub(crate) fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
+        let state = self.path(path);
+        let factor = state.correction.factor(state.max_batch);
+        let batch_ns = state.full_batch_ns * factor;
+        let share = f64::from(samples) / f64::from(state.max_batch);
+        (batch_ns <= longest_ns).then_some(batch_ns * share)
     }
 
     pub(crate) fn predict_in(

@@ -16,6 +16,7 @@ mod fastest;
 mod fixed;
 mod most_accurate;
 mod multi_path;
+mod pool;
 mod price;
 
 use std::{fmt, str::FromStr, time::Duration};

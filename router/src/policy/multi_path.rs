@@ -61,6 +61,7 @@ use std::time::Duration;
 use super::{
     Policy, PolicyName, admit_as,
     dominance::Dominance,
+    pool::Pool,
     price::{Demand, Load, Offer, Price},
     refuse_unusable,
 };
@@ -89,6 +90,7 @@ pub struct MultiPath {
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
     dominance: Dominance,
+    pool: Pool,
     hysteresis: f64,
 }
 
@@ -105,6 +107,8 @@ struct DeviceMemory {
     /// Lanes that are idle now.
     idle: usize,
     cheapest_ns: f64,
+    /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
+    batched_ns: f64,
     soonest_ns: f64,
     best_score: f64,
     density: f64,
@@ -151,6 +155,7 @@ impl MultiPath {
             workload_ns: 0.0,
             idle: 0,
             cheapest_ns: 0.0,
+            batched_ns: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
             density: 0.0,
@@ -162,6 +167,7 @@ impl MultiPath {
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
             dominance: Dominance::new(profiles),
+            pool: Pool::default(),
             hysteresis: HYSTERESIS,
         }
     }
@@ -206,6 +212,7 @@ impl Policy for MultiPath {
             }
             device.idle = state.lanes(view.device).idle();
             device.cheapest_ns = f64::INFINITY;
+            device.batched_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
             device.density = 0.0;
@@ -230,6 +237,11 @@ impl Policy for MultiPath {
                 let Some(view) = &device.view else { continue };
                 let prediction = state.predict_in(view, path, query.samples(), now);
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
+                if prediction.service_ns <= full_ns {
+                    let batched_ns = state.batched_ns(path, query.samples(), 0.5 * full_ns);
+                    let cost_ns = batched_ns.unwrap_or(prediction.cost_ns);
+                    device.batched_ns = device.batched_ns.min(cost_ns);
+                }
                 let accuracy = state.profiles().path(path).accuracy;
                 if accuracy < query.min_quality() {
                     continue;
@@ -327,6 +339,9 @@ impl MultiPath {
         chosen: Option<&Candidate>,
     ) {
         let samples = f64::from(query.samples());
+        let speeds = self.devices.iter().map(|device| device.lanes / device.batched_ns.max(1.0));
+        self.pool.offered(weight, speeds);
+        let fallback = self.pool.fallback(&self.load);
         // The two best devices, by what the query is worth there.
         let (mut first, mut second) = ((usize::MAX, 0.0), 0.0);
         for (at, device) in self.devices.iter_mut().enumerate() {
@@ -340,7 +355,7 @@ impl MultiPath {
         }
         for (at, candidate) in self.candidates.iter().enumerate() {
             // What the query could still earn if this device had no time for it.
-            let elsewhere = if candidate.device == first.0 { second } else { first.1 };
+            let elsewhere = fallback * if candidate.device == first.0 { second } else { first.1 };
             let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
             device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));

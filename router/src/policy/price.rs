@@ -61,6 +61,14 @@ impl Load {
         (1.0 / window).max(1.0 / self.arrivals as f64)
     }
 
+    /// The share of the time that queries of this mean length take; of few of them it says little, and it is low.
+    pub(super) fn utilisation(&self, mean_ns: f64) -> f64 {
+        if self.gap_ns <= 0.0 {
+            return 0.0;
+        }
+        mean_ns / self.gap_ns * self.arrivals as f64 / (self.arrivals as f64 + PRIOR)
+    }
+
     /// Squared coefficient of variation of the gaps: 1 for Poisson arrivals, 0 for a metronome.
     fn variation(&self) -> f64 {
         if self.gap_ns <= 0.0 {
