@@ -56,7 +56,7 @@ pub enum Plan {
 pub fn plan<'q>(
     queue: impl IntoIterator<Item = &'q Queued>,
     rule: BatchRule,
-    finish_by: Time,
+    others_due: Time,
     service_ns: impl Fn(u32) -> f64,
     now: Time,
 ) -> Plan {
@@ -65,7 +65,7 @@ pub fn plan<'q>(
     let in_time = |samples: u32, by: Time| now.plus_nanos(service_ns(samples)) <= by;
 
     // The earliest deadline in the batch that can be met: in order, that of the first that can.
-    let mut finish_by = finish_by;
+    let mut finish_by = Time::MAX;
     let mut met = in_time(head.samples, head.deadline);
     if met {
         finish_by = finish_by.min(head.deadline);
@@ -84,7 +84,9 @@ pub fn plan<'q>(
                 (split, lingers) = (next.split, false);
             }
             let together = samples.saturating_add(next.samples);
-            if together > rule.max_batch || !in_time(together, finish_by) {
+            // What is due before the others would run before them in any case.
+            let overtakes = next.begins && next.deadline > others_due;
+            if overtakes || together > rule.max_batch || !in_time(together, finish_by) {
                 closed = true;
                 break;
             }
@@ -131,7 +133,16 @@ mod tests {
     fn queued(samples: u32, deadline: u64) -> Queued {
         let deadline = Time::from_nanos(deadline);
         let (id, arrival) = (QueryId(0), Time::ZERO);
-        Queued { id, split: None, offset: 0, samples, arrival, deadline, promised: deadline }
+        Queued {
+            id,
+            split: None,
+            offset: 0,
+            samples,
+            arrival,
+            deadline,
+            promised: deadline,
+            begins: true,
+        }
     }
 
     fn ten_each(samples: u32) -> f64 {

@@ -1,6 +1,6 @@
 //! When a query would be done on a path.
 
-use crate::{DeviceId, PathId, Time, correction::PATH_RATE};
+use crate::{DeviceId, Time, correction::PATH_RATE};
 
 /// Up to this many batches waiting on a device, starts are found exactly.
 pub(crate) const FEW_BATCHES: usize = 12;
@@ -27,19 +27,20 @@ pub(crate) struct Ahead {
     pub(crate) work_ns: f64,
     /// `None` when there are more than [`FEW_BATCHES`].
     pub(crate) few: Option<usize>,
-    /// Lane time of each batch, and its path if it is the last of that path.
-    pub(crate) batches: [(f64, Option<PathId>); FEW_BATCHES],
+    /// Lane time of each batch, and the deadline that it begins with.
+    pub(crate) batches: [(f64, Time); FEW_BATCHES],
 }
 
 impl Ahead {
     pub(crate) fn of_work(work_ns: f64) -> Self {
-        Self { work_ns, few: None, batches: [(0.0, None); FEW_BATCHES] }
+        Self { work_ns, few: None, batches: [(0.0, Time::ZERO); FEW_BATCHES] }
     }
 
-    /// Lane times, without the last batch of one path.
-    pub(crate) fn without(&self, path: Option<PathId>) -> impl Iterator<Item = f64> {
+    /// Lane times of the batches that begin with a deadline before `limit`; of all, without one.
+    pub(crate) fn before(&self, limit: Option<Time>) -> impl Iterator<Item = f64> {
         let batches = self.batches[..self.few.unwrap_or(0)].iter();
-        batches.filter(move |(_, last)| path.is_none() || *last != path).map(|&(ns, _)| ns)
+        let counts = move |deadline| limit.is_none_or(|limit| deadline < limit);
+        batches.filter(move |(_, deadline)| counts(*deadline)).map(|&(ns, _)| ns)
     }
 }
 

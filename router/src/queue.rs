@@ -1,6 +1,6 @@
 //! The queries waiting for one path, earliest deadline first.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{Query, QueryId, SplitId, Time};
 
@@ -21,13 +21,15 @@ pub struct Queued {
     pub deadline: Time,
     /// The moment it was predicted to be done by, with margin, when it was admitted.
     pub promised: Time,
+    /// Whether it was planned to begin a batch when it was admitted, rather than to join one.
+    pub begins: bool,
 }
 
 impl Queued {
     pub(crate) fn new(query: &Query, promised: Time) -> Self {
         let (samples, arrival) = (query.samples(), query.arrival());
         let (id, deadline) = (query.id(), query.deadline());
-        Self { id, split: None, offset: 0, samples, arrival, deadline, promised }
+        Self { id, split: None, offset: 0, samples, arrival, deadline, promised, begins: true }
     }
 }
 
@@ -39,11 +41,22 @@ impl Queued {
 pub struct PathQueue {
     entries: VecDeque<Queued>,
     samples: u64,
-    /// Lane time of each planned batch that is full, and of all of them.
-    closed: Vec<f64>,
+    /// The planned batches that are full, and the lane time of all of them.
+    closed: Vec<Planned>,
     closed_ns: f64,
     /// The last planned batch, which may still grow.
     tail: Tail,
+}
+
+/// A batch that the queue is expected to run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Planned {
+    /// Its expected lane time.
+    pub(crate) service_ns: f64,
+    /// The deadline of its first query.
+    pub(crate) deadline: Time,
+    /// The least time, in nanoseconds, by which it could be delayed without breaking what its queries were promised.
+    pub(crate) slack_ns: f64,
 }
 
 /// The last planned batch of a queue.
@@ -54,24 +67,34 @@ pub(crate) struct Tail {
     /// Its expected lane time.
     pub(crate) service_ns: f64,
     /// The deadline of its first query, and the samples of that query.
-    deadline: Time,
+    pub(crate) deadline: Time,
     head_samples: u32,
+    slack_ns: f64,
 }
 
 /// What is known when batches are planned: the rule, predictions, and when work can start.
-pub(crate) struct Planner<S, U> {
+pub(crate) struct Planner<'o, S, U> {
     pub(crate) max_batch: u32,
     /// Expected service time of a batch, nanoseconds.
     pub(crate) service_ns: S,
     /// The same with what must be allowed for, for a batch that starts so many nanoseconds from now.
     pub(crate) upper_ns: U,
     pub(crate) now: Time,
-    /// Until the first planned batch starts.
+    /// Until the first lane is free.
     pub(crate) start_ns: f64,
+    /// Batches of the device's other paths, by the deadlines that they begin with.
+    pub(crate) others: &'o [Planned],
     pub(crate) lanes: f64,
 }
 
-impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<S, U> {
+impl Tail {
+    fn planned(&self) -> Planned {
+        let Self { service_ns, deadline, slack_ns, .. } = *self;
+        Planned { service_ns, deadline, slack_ns }
+    }
+}
+
+impl<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64> Planner<'_, S, U> {
     /// Whether a batch that starts `start_ns` from now can take `samples` more.
     pub(crate) fn joins(&self, tail: &Tail, samples: u32, start_ns: f64) -> bool {
         self.joins_knowing(tail, samples, start_ns, &mut None)
@@ -134,10 +157,22 @@ impl PathQueue {
         self.closed.len() + usize::from(self.tail.samples > 0)
     }
 
-    /// Lane time of each planned batch, and whether it is the last.
-    pub(crate) fn planned(&self) -> impl Iterator<Item = (f64, bool)> {
-        let tail = (self.tail.samples > 0).then_some((self.tail.service_ns, true));
-        self.closed.iter().map(|&batch_ns| (batch_ns, false)).chain(tail)
+    /// The planned batches in their order.
+    pub(crate) fn planned(&self) -> impl DoubleEndedIterator<Item = Planned> {
+        let tail = (self.tail.samples > 0).then(|| self.tail.planned());
+        self.closed.iter().copied().chain(tail)
+    }
+
+    /// The planned batches that begin with a deadline after `deadline`, the last first.
+    pub(crate) fn planned_behind(&self, deadline: Time) -> impl Iterator<Item = Planned> {
+        self.planned().rev().take_while(move |batch| batch.deadline > deadline)
+    }
+
+    /// Moves the promises of the planned batches that begin with a deadline after `deadline`.
+    pub(crate) fn delay_planned_behind(&mut self, deadline: Time, nanos: f64) {
+        if let Some(first) = self.planned_behind(deadline).last() {
+            self.delay_behind(first.deadline - Duration::from_nanos(1), nanos);
+        }
     }
 
     /// The last planned batch.
@@ -151,10 +186,12 @@ impl PathQueue {
         &mut self,
         entry: Queued,
         join: bool,
-        planner: &Planner<S, U>,
+        planner: &Planner<'_, S, U>,
     ) {
         let at = self.entries.partition_point(|other| other.deadline <= entry.deadline);
         let last = at == self.entries.len();
+        // Only the last can be put behind the batches of other paths.
+        let entry = Queued { begins: last && !join, ..entry };
         self.entries.insert(at, entry);
         self.samples += u64::from(entry.samples);
         if last {
@@ -197,12 +234,13 @@ impl PathQueue {
     /// Plans batches anew, with today's correction.
     pub(crate) fn replan<S: Fn(u32) -> f64, U: Fn(u32, f64) -> f64>(
         &mut self,
-        planner: &Planner<S, U>,
+        planner: &Planner<'_, S, U>,
     ) {
         self.closed.clear();
         (self.closed_ns, self.tail) = (0.0, Tail::default());
         let mut start_ns = planner.start_ns;
         let mut is_late = None;
+        let mut others = planner.others.iter().peekable();
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
             // Parts of one query run side by side; see `batching`.
@@ -216,6 +254,9 @@ impl PathQueue {
                     self.tail.service_ns = (planner.service_ns)(self.tail.samples);
                     start_ns += self.tail.service_ns / planner.lanes;
                 }
+                while let Some(other) = others.next_if(|other| other.deadline < entry.deadline) {
+                    start_ns += other.service_ns / planner.lanes;
+                }
             }
             self.extend(&entry, join);
         }
@@ -226,16 +267,18 @@ impl PathQueue {
 
     /// Adds a query to the last planned batch or begins one; leaves the tail's time stale.
     fn extend(&mut self, entry: &Queued, join: bool) {
+        let slack_ns = entry.deadline.nanos_from(entry.promised);
         if join {
             self.tail.samples += entry.samples;
+            self.tail.slack_ns = self.tail.slack_ns.min(slack_ns);
             return;
         }
         if self.tail.samples > 0 {
-            self.closed.push(self.tail.service_ns);
+            self.closed.push(self.tail.planned());
             self.closed_ns += self.tail.service_ns;
         }
         let Queued { samples, deadline, .. } = *entry;
-        self.tail = Tail { samples, service_ns: 0.0, deadline, head_samples: samples };
+        self.tail = Tail { samples, service_ns: 0.0, deadline, head_samples: samples, slack_ns };
     }
 
     /// Samples with a deadline after `deadline`, and the least time, in nanoseconds, by which such
@@ -258,6 +301,12 @@ impl PathQueue {
             }
             entry.promised = entry.promised.plus_nanos(nanos);
         }
+        for batch in self.closed.iter_mut().rev().take_while(|batch| batch.deadline > deadline) {
+            batch.slack_ns -= nanos;
+        }
+        if self.tail.deadline > deadline {
+            self.tail.slack_ns -= nanos;
+        }
     }
 }
 
@@ -276,6 +325,7 @@ mod tests {
             arrival: Time::ZERO,
             deadline: Time::from_nanos(deadline),
             promised: Time::from_nanos(deadline.saturating_sub(10)),
+            begins: true,
         }
     }
 
@@ -283,15 +333,16 @@ mod tests {
         100.0 + f64::from(samples)
     }
 
-    type Planned = Planner<fn(u32) -> f64, fn(u32, f64) -> f64>;
+    type Plain = Planner<'static, fn(u32) -> f64, fn(u32, f64) -> f64>;
 
-    fn planner(max_batch: u32) -> Planned {
+    fn planner(max_batch: u32) -> Plain {
         Planner {
             max_batch,
             service_ns: service,
             upper_ns: |samples, _| service(samples),
             now: Time::ZERO,
             start_ns: 0.0,
+            others: &[],
             lanes: 1.0,
         }
     }

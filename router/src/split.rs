@@ -138,7 +138,7 @@ pub(crate) fn predict(
     let lanes = state.lanes(view.device);
     let others = parts as usize - 1;
     let wait_ns = if view.ahead.few.is_some() {
-        let ahead = view.ahead.without(None);
+        let ahead = view.ahead.before(None);
         lanes.start_behind(ahead.chain(std::iter::repeat_n(part_ns, others)), now)
     } else if view.ahead.work_ns <= 0.0 && lanes.idle() > others {
         0.0

@@ -12,7 +12,7 @@ use crate::{
     latency::ServiceCurve,
     parts::{self, Parts},
     predict::{Ahead, DeviceView, FEW_BATCHES, Prediction, allowance},
-    queue::{Planner, Queued},
+    queue::{Planned, Planner, Queued},
     split::{self, MOST_PARTS},
     time::nanos,
 };
@@ -157,6 +157,8 @@ pub struct RouterState {
     parts: Parts,
     /// Entries on their way out of a queue; empty between calls.
     removed: Vec<Queued>,
+    /// Kept for its memory.
+    others: Vec<Planned>,
     promises: Promises,
 }
 
@@ -167,6 +169,15 @@ pub struct Promises {
     pub kept: u64,
     /// Queries that were done later, or expired in the queue.
     pub broken: u64,
+}
+
+/// A query within the last planned batch of a path.
+#[derive(Debug, Clone, Copy)]
+struct Joined {
+    /// Until that batch starts.
+    wait_ns: f64,
+    /// How long the batches of other paths that run behind it can be held up.
+    slack_behind_ns: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -233,6 +244,7 @@ impl RouterState {
             queued: 0,
             parts: Parts::default(),
             removed: Vec::new(),
+            others: Vec::new(),
             promises: Promises::default(),
         })
     }
@@ -316,7 +328,7 @@ impl RouterState {
         let state = &self.devices[usize::from(device.0)];
         if deadline >= state.latest_deadline {
             let ahead = self.ahead(state);
-            let wait_ns = self.wait_ns(state, &ahead, None, now);
+            let wait_ns = self.wait_ns(state, &ahead, now);
             let slack_behind_ns = f64::INFINITY;
             return DeviceView { device, wait_ns, in_order: true, slack_behind_ns, ahead };
         }
@@ -344,8 +356,8 @@ impl RouterState {
         let mut count = 0;
         if device.batches > 0 {
             for &path in &device.paths {
-                for (batch_ns, last) in self.path(path).queue.planned() {
-                    ahead.batches[count] = (batch_ns, last.then_some(path));
+                for batch in self.path(path).queue.planned() {
+                    ahead.batches[count] = (batch.service_ns, batch.deadline);
                     count += 1;
                 }
             }
@@ -354,13 +366,13 @@ impl RouterState {
         ahead
     }
 
-    /// Until a lane is free of everything ahead, but for the last batch of the path `without`.
-    fn wait_ns(&self, device: &Device, ahead: &Ahead, without: Option<PathId>, now: Time) -> f64 {
+    /// Until a lane is free of everything ahead.
+    fn wait_ns(&self, device: &Device, ahead: &Ahead, now: Time) -> f64 {
         if ahead.few.is_some() {
-            return device.lanes.start_behind(ahead.without(without), now);
+            device.lanes.start_behind(ahead.before(None), now)
+        } else {
+            device.lanes.start_after(ahead.work_ns, now)
         }
-        let tail_ns = without.map_or(0.0, |path| self.path(path).queue.tail().service_ns);
-        device.lanes.start_after(ahead.work_ns - tail_ns, now)
     }
 
     /// Lane time that is queued or running on a device, per lane.
@@ -391,12 +403,12 @@ impl RouterState {
         let device = &self.devices[usize::from(view.device.0)];
         let joined =
             if view.in_order { self.joined(&view.ahead, path, samples, now) } else { None };
-        let (wait_ns, batch, already_ns) = match joined {
-            Some(wait_ns) => {
+        let (wait_ns, batch, already_ns, slack_behind_ns) = match joined {
+            Some(Joined { wait_ns, slack_behind_ns }) => {
                 let tail = state.queue.tail();
-                (wait_ns, tail.samples + samples, tail.service_ns)
+                (wait_ns, tail.samples + samples, tail.service_ns, slack_behind_ns)
             }
-            None => (view.wait_ns, samples, 0.0),
+            None => (view.wait_ns, samples, 0.0, view.slack_behind_ns),
         };
         let service_ns = curve.mean_ns(batch) * state.correction.factor(batch);
         let batch_ns = device.lanes.mean_batch_ns();
@@ -406,25 +418,38 @@ impl RouterState {
             service_ns: service_ns + self.config.overhead_us as f64 * 1e3,
             cost_ns: (service_ns - already_ns).max(0.0),
             allowance_ns: allowance(service_ns, wait_ns, batch_ns, margin),
-            slack_behind_ns: view.slack_behind_ns,
+            slack_behind_ns,
             parts: 1,
         }
     }
 
-    /// Until the last planned batch of a path starts, if `samples` more, of no earlier deadline,
-    /// would join it.
-    fn joined(&self, ahead: &Ahead, path: PathId, samples: u32, now: Time) -> Option<f64> {
+    /// What becomes of `samples` more, of no earlier deadline than any, that would join the last planned batch of a
+    /// path; `None` if they would not.
+    fn joined(&self, ahead: &Ahead, path: PathId, samples: u32, now: Time) -> Option<Joined> {
         let state = self.path(path);
         let tail = state.queue.tail();
         if tail.samples == 0 || tail.samples.saturating_add(samples) > state.max_batch {
             return None;
         }
         let device = &self.devices[usize::from(state.device.0)];
-        let wait_ns = self.wait_ns(device, ahead, Some(path), now);
+        // Batches of other paths that begin with a later deadline run behind it.
+        let (mut behind_ns, mut slack_behind_ns) = (tail.service_ns, f64::INFINITY);
+        for &other in device.paths.iter().filter(|&&other| other != path) {
+            for batch in self.path(other).queue.planned_behind(tail.deadline) {
+                behind_ns += batch.service_ns;
+                slack_behind_ns = slack_behind_ns.min(batch.slack_ns);
+            }
+        }
+        let wait_ns = if ahead.few.is_some() {
+            device.lanes.start_behind(ahead.before(Some(tail.deadline)), now)
+        } else {
+            device.lanes.start_after(ahead.work_ns - behind_ns, now)
+        };
         let curve = &self.profiles.path(path).service;
         let (correction, lanes) = (&state.correction, &device.lanes);
-        let planner = planner(curve, correction, state.max_batch, now, wait_ns, lanes);
-        planner.joins(tail, samples, wait_ns).then_some(wait_ns)
+        let planner = planner(curve, correction, state.max_batch, now, wait_ns, lanes, &[]);
+        let joins = planner.joins(tail, samples, wait_ns);
+        joins.then_some(Joined { wait_ns, slack_behind_ns })
     }
 
     /// Puts an admitted query into its path's queue, whole or in the parts that `admission` says. Returns
@@ -444,12 +469,16 @@ impl RouterState {
             && deadline >= device.latest_deadline
             && self.joined(&self.ahead(device), id, query.samples(), now).is_some();
         let start_ns = device.lanes.start_after(0.0, now);
+        let is_last = deadline >= device.latest_deadline;
+        let others = if is_last { std::mem::take(&mut self.others) } else { self.others(id) };
+        let device = &self.devices[usize::from(device_id.0)];
         let lanes = &device.lanes;
         let queue = &self.paths[at].queue;
         let (before_ns, before) = (queue.work_ns(), queue.batches());
+        let joined = queue.tail().deadline;
         let curve = &self.profiles.path(id).service;
         let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
-        let planner = planner(curve, correction, *max_batch, now, start_ns, lanes);
+        let planner = planner(curve, correction, *max_batch, now, start_ns, lanes, &others);
         let whole = Queued::new(query, admission.upper_finish);
         if parts == 1 {
             queue.push(whole, join, &planner);
@@ -458,6 +487,7 @@ impl RouterState {
             parts::cut(whole, parts, split).for_each(|part| queue.push(part, false, &planner));
         }
         drop(planner);
+        self.others = others;
         let (added_ns, added) =
             (queue.work_ns() - before_ns, queue.batches() as isize - before as isize);
         self.queued += parts as usize;
@@ -467,6 +497,12 @@ impl RouterState {
         device.batches = device.batches.saturating_add_signed(added);
         if deadline >= device.latest_deadline {
             device.latest_deadline = deadline;
+            if join && device.paths.len() > 1 {
+                let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
+                for &path in device.paths.iter().filter(|&&path| path != id) {
+                    self.paths[usize::from(path.0)].queue.delay_planned_behind(joined, delay_ns);
+                }
+            }
         } else {
             let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
             for &path in &device.paths {
@@ -652,16 +688,15 @@ impl RouterState {
             let Some(first) = batching::most_urgent(heads.copied().filter_map(head)) else {
                 return wake.map_or(Choice::Nothing, Choice::Wait);
             };
-            // The other queues' heads wait for this lane if no other is idle.
-            let needed = |other: Head| other.deadline - Duration::from_nanos(other.upper_ns as u64);
-            let others = state.paths.iter().filter(|&&path| path != first.path).copied();
-            let finish_by = if state.lanes.idle() > 1 {
+            // The other queues wait for this lane if no other is idle.
+            let others_due = if state.lanes.idle() > 1 {
                 Time::MAX
             } else {
+                let others = state.paths.iter().filter(|&&path| path != first.path);
                 others
+                    .copied()
                     .filter_map(head)
-                    .map(needed)
-                    .filter(|&at| at > now)
+                    .map(|head| head.deadline)
                     .min()
                     .unwrap_or(Time::MAX)
             };
@@ -672,7 +707,7 @@ impl RouterState {
             let service = |samples| {
                 0.5 * (self.upper_ns(first.path, samples) + self.service_ns(first.path, samples))
             };
-            match batching::plan(self.path(first.path).queue.iter(), rule, finish_by, service, now)
+            match batching::plan(self.path(first.path).queue.iter(), rule, others_due, service, now)
             {
                 Plan::Run { queries, samples } => return Choice::Run(first.path, queries, samples),
                 Plan::Wait { until } => {
@@ -695,14 +730,34 @@ impl RouterState {
         self.service_ns(path, samples) * self.path(path).correction.margin(samples)
     }
 
+    /// The batches planned for the other paths of a device, by the deadlines that they begin with. The caller gives the
+    /// list back.
+    fn others(&mut self, path: PathId) -> Vec<Planned> {
+        let mut others = std::mem::take(&mut self.others);
+        others.clear();
+        let device = &self.devices[usize::from(self.path(path).device.0)];
+        let mut queues = 0;
+        for &other in device.paths.iter().filter(|&&other| other != path) {
+            let before = others.len();
+            others.extend(self.path(other).queue.planned());
+            queues += usize::from(others.len() > before);
+        }
+        if queues > 1 {
+            others.sort_unstable_by_key(|batch| batch.deadline);
+        }
+        others
+    }
+
     /// Plans a path's batches anew, with today's correction, and counts its device's work.
     fn replan(&mut self, path: PathId, now: Time) {
+        let others = self.others(path);
         let curve = &self.profiles.path(path).service;
         let PathState { queue, correction, max_batch, device, .. } =
             &mut self.paths[usize::from(path.0)];
         let lanes = &self.devices[usize::from(device.0)].lanes;
         let start_ns = lanes.start_after(0.0, now);
-        queue.replan(&planner(curve, correction, *max_batch, now, start_ns, lanes));
+        queue.replan(&planner(curve, correction, *max_batch, now, start_ns, lanes, &others));
+        self.others = others;
         let device = usize::from(device.0);
         let queues = self.devices[device].paths.iter().map(|&path| &self.path(path).queue);
         let (mut work_ns, mut batches) = (0.0, 0);
@@ -718,21 +773,22 @@ impl RouterState {
     }
 }
 
-fn planner(
+fn planner<'o>(
     curve: &ServiceCurve,
     correction: &Correction,
     max_batch: u32,
     now: Time,
     start_ns: f64,
     lanes: &Lanes,
-) -> Planner<impl Fn(u32) -> f64, impl Fn(u32, f64) -> f64> {
+    others: &'o [Planned],
+) -> Planner<'o, impl Fn(u32) -> f64, impl Fn(u32, f64) -> f64> {
     let service_ns = |samples| curve.mean_ns(samples) * correction.factor(samples);
     let batch_ns = lanes.mean_batch_ns();
     let upper_ns = move |samples, wait_ns| {
         let service_ns = service_ns(samples);
         service_ns + allowance(service_ns, wait_ns, batch_ns, correction.margin(samples))
     };
-    Planner { max_batch, service_ns, upper_ns, now, start_ns, lanes: lanes.count() as f64 }
+    Planner { max_batch, service_ns, upper_ns, now, start_ns, others, lanes: lanes.count() as f64 }
 }
 
 enum Choice {

@@ -167,7 +167,7 @@ impl MultiPath {
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
             dominance: Dominance::new(profiles),
-            pool: Pool::default(),
+            pool: Pool::new(profiles.devices().len()),
             hysteresis: HYSTERESIS,
         }
     }
@@ -341,7 +341,6 @@ impl MultiPath {
         let samples = f64::from(query.samples());
         let speeds = self.devices.iter().map(|device| device.lanes / device.batched_ns.max(1.0));
         self.pool.offered(weight, speeds);
-        let fallback = self.pool.fallback(&self.load);
         // The two best devices, by what the query is worth there.
         let (mut first, mut second) = ((usize::MAX, 0.0), 0.0);
         for (at, device) in self.devices.iter_mut().enumerate() {
@@ -355,7 +354,8 @@ impl MultiPath {
         }
         for (at, candidate) in self.candidates.iter().enumerate() {
             // What the query could still earn if this device had no time for it.
-            let elsewhere = fallback * if candidate.device == first.0 { second } else { first.1 };
+            let elsewhere = if candidate.device == first.0 { second } else { first.1 };
+            let elsewhere = elsewhere * self.pool.fallback(&self.load, candidate.device);
             let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
             device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
