@@ -8,6 +8,8 @@
 //!   linger.
 //! - It grows only while its most urgent member still finishes in time. A head that is late
 //!   whatever happens no longer counts: letting it shrink every batch would make all others late.
+//! - A query that was planned to begin a later batch does not join where it would overtake other paths of the device:
+//!   those were promised their time without it. What was planned to join did so within their slack.
 //! - An idle lane takes what there is (`linger` zero, the default), so that no lane idles while
 //!   a queue has work. With a `linger`, a batch that is not full waits that long after its
 //!   head's arrival, but never past the moment at which waiting would endanger the head.
@@ -50,9 +52,9 @@ pub enum Plan {
 
 /// Plans the next batch of a queue.
 ///
-/// `queue` yields the queries in order of deadline, none of them expired. `finish_by` is a moment
-/// by which other queues on the device need the lane ([`Time::MAX`] if none does); it limits
-/// growth, never the first query. `service_ns(samples)` is the predicted service time.
+/// `queue` yields the queries in order of deadline, none of them expired. `others_due` is the earliest deadline
+/// that waits for the lane in other queues ([`Time::MAX`] if none does). `service_ns(samples)` is the
+/// predicted service time.
 pub fn plan<'q>(
     queue: impl IntoIterator<Item = &'q Queued>,
     rule: BatchRule,
@@ -65,11 +67,8 @@ pub fn plan<'q>(
     let in_time = |samples: u32, by: Time| now.plus_nanos(service_ns(samples)) <= by;
 
     // The earliest deadline in the batch that can be met: in order, that of the first that can.
-    let mut finish_by = Time::MAX;
     let mut met = in_time(head.samples, head.deadline);
-    if met {
-        finish_by = finish_by.min(head.deadline);
-    }
+    let mut finish_by = if met { head.deadline } else { Time::MAX };
     let (mut queries, mut samples) = (1, head.samples);
     let mut closed = samples >= rule.max_batch;
     let mut split = head.split;
@@ -84,7 +83,6 @@ pub fn plan<'q>(
                 (split, lingers) = (next.split, false);
             }
             let together = samples.saturating_add(next.samples);
-            // What is due before the others would run before them in any case.
             let overtakes = next.begins && next.deadline > others_due;
             if overtakes || together > rule.max_batch || !in_time(together, finish_by) {
                 closed = true;
@@ -149,8 +147,8 @@ mod tests {
         10.0 * f64::from(samples)
     }
 
-    fn run(queue: &[Queued], finish_by: u64) -> (usize, u32) {
-        match plan(queue, RULE, Time::from_nanos(finish_by), ten_each, Time::ZERO) {
+    fn run(queue: &[Queued], others_due: u64) -> (usize, u32) {
+        match plan(queue, RULE, Time::from_nanos(others_due), ten_each, Time::ZERO) {
             Plan::Run { queries, samples } => (queries, samples),
             other => panic!("{other:?}"),
         }
@@ -170,6 +168,15 @@ mod tests {
         assert_eq!(run(&queue, u64::MAX), (2, 40));
         assert_eq!(run(&queue, 300), (1, 20), "another queue needs the lane");
         assert_eq!(run(&queue, 0), (1, 20), "the head runs all the same");
+    }
+
+    #[test]
+    fn what_was_planned_for_a_later_batch_does_not_overtake_other_paths() {
+        let joined = |samples, deadline| Queued { begins: false, ..queued(samples, deadline) };
+        let queue = [queued(20, 5_000), joined(20, 6_000), queued(20, 7_000)];
+        assert_eq!(run(&queue, u64::MAX), (3, 60));
+        assert_eq!(run(&queue, 7_500), (3, 60), "it is due before the others");
+        assert_eq!(run(&queue, 5_500), (2, 40), "what joined was counted when it did");
     }
 
     #[test]

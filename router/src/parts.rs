@@ -108,6 +108,7 @@ mod tests {
             arrival: Time::ZERO,
             deadline: Time::MAX,
             promised: Time::MAX,
+            begins: true,
         }
     }
 

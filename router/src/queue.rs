@@ -396,6 +396,40 @@ mod tests {
         assert_eq!(queue.work_ns(), 2.0 * service(40));
     }
 
+    #[test]
+    fn a_batch_that_starts_behind_other_paths_is_planned_for_that_time() {
+        let mut queue = PathQueue::default();
+        for id in 0..2 {
+            push(&mut queue, entry(id, 20, 150), 100);
+        }
+        assert_eq!(queue.batches(), 1, "together they take 140 ns");
+        let others = [Planned { service_ns: 25.0, deadline: Time::from_nanos(140), slack_ns: 0.0 }];
+        queue.replan(&Planner { others: &others, ..planner(100) });
+        assert_eq!(queue.batches(), 2, "behind 25 ns of another path they would be late");
+        let others = [Planned { deadline: Time::from_nanos(160), ..others[0] }];
+        queue.replan(&Planner { others: &others, ..planner(100) });
+        assert_eq!(queue.batches(), 1, "a later deadline runs behind them");
+    }
+
+    #[test]
+    fn what_joins_a_batch_takes_slack_from_those_behind_it() {
+        let mut queue = PathQueue::default();
+        for (id, deadline) in [(1, 300), (2, 400), (3, 500)] {
+            push(&mut queue, entry(id, 100, deadline), 100);
+        }
+        let slack = |queue: &PathQueue, deadline| {
+            queue
+                .planned_behind(Time::from_nanos(deadline))
+                .map(|batch| batch.slack_ns)
+                .collect::<Vec<_>>()
+        };
+        queue.delay_planned_behind(Time::from_nanos(300), 4.0);
+        assert_eq!(slack(&queue, 0), [6.0, 6.0, 10.0]);
+        assert_eq!(slack(&queue, 400), [6.0]);
+        queue.replan(&planner(100));
+        assert_eq!(slack(&queue, 0), [6.0, 6.0, 10.0], "promises moved, too");
+    }
+
     proptest! {
         #[test]
         fn the_running_count_of_work_matches_counting_anew(

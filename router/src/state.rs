@@ -381,13 +381,17 @@ impl RouterState {
         (state.queued_ns + state.lanes.residual_ns(now)) / state.lanes.count() as f64
     }
 
+    /// Expected service time of a batch of the path's limit.
+    pub(crate) fn full_batch_ns(&self, path: PathId) -> f64 {
+        let state = self.path(path);
+        state.full_batch_ns * state.correction.factor(state.max_batch)
+    }
+
     /// Lane time of a query's samples within a batch of the path's limit; none if such a batch takes longer
     /// than `longest_ns`.
     pub(crate) fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
-        let state = self.path(path);
-        let factor = state.correction.factor(state.max_batch);
-        let batch_ns = state.full_batch_ns * factor;
-        let share = f64::from(samples) / f64::from(state.max_batch);
+        let batch_ns = self.full_batch_ns(path);
+        let share = f64::from(samples) / f64::from(self.path(path).max_batch);
         (batch_ns <= longest_ns).then_some(batch_ns * share)
     }
 
@@ -465,12 +469,13 @@ impl RouterState {
         let deadline = query.deadline();
         let device = &self.devices[usize::from(device_id.0)];
         let parts = admission.parts.clamp(1, query.samples());
+        let is_last = deadline >= device.latest_deadline;
         let join = parts == 1
-            && deadline >= device.latest_deadline
+            && is_last
             && self.joined(&self.ahead(device), id, query.samples(), now).is_some();
         let start_ns = device.lanes.start_after(0.0, now);
-        let is_last = deadline >= device.latest_deadline;
-        let others = if is_last { std::mem::take(&mut self.others) } else { self.others(id) };
+        // The last is put behind what is planned, which stays as it is.
+        let others = if is_last { Vec::new() } else { self.others(id) };
         let device = &self.devices[usize::from(device_id.0)];
         let lanes = &device.lanes;
         let queue = &self.paths[at].queue;
@@ -487,7 +492,9 @@ impl RouterState {
             parts::cut(whole, parts, split).for_each(|part| queue.push(part, false, &planner));
         }
         drop(planner);
-        self.others = others;
+        if !is_last {
+            self.others = others;
+        }
         let (added_ns, added) =
             (queue.work_ns() - before_ns, queue.batches() as isize - before as isize);
         self.queued += parts as usize;

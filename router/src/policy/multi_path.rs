@@ -378,6 +378,7 @@ impl MultiPath {
             let mut offer = Offer {
                 work_ns: 0.0,
                 dearest_ns: 0.0,
+                batch_ns: 0.0,
                 density: device.density,
                 value: 0.0,
                 budget_ns,
@@ -387,6 +388,7 @@ impl MultiPath {
                 let top = &self.candidates[top];
                 offer.work_ns = device.cheapest_ns;
                 offer.dearest_ns = top.prediction.cost_ns;
+                offer.batch_ns = state.full_batch_ns(top.path);
                 offer.value = samples * top.accuracy;
                 offer.margin = state.path(top.path).correction.margin(query.samples());
             }

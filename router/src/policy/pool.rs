@@ -2,8 +2,10 @@
 //!
 //! Lane time on a device is worth what a query earns there *above what it could earn elsewhere*. But an idle
 //! device elsewhere is a way out only for as much as it can carry. While this device is busy with something
-//! else, the whole load goes there: if that is `u` times what the others can do, only `1/u` of it finds
-//! time. And where all devices together cannot carry the load, each is the other's way out only until both are full,
+//! else, the whole load goes there, `u` times what the others can do. Their queues, which begin
+//! half full, grow by `u - 1` and are full after `½/(u - 1)` of a time budget; from then on `1 - 1/u` of the load is lost. This
+//! device is kept busy for up to a budget, so `(1 - ½/(u - 1))·(1 - 1/u)` of the load is what the others do not make up for,
+//! and nothing while `u < 1½`. And where all devices together cannot carry the load, each is the other's way out only until both are full,
 //! so that nothing counts as one and time has its whole price at once.
 
 use super::price::Load;
@@ -43,7 +45,8 @@ impl Pool {
     /// The share of what queries would earn on other devices than this that can be counted on.
     pub(super) fn fallback(&self, load: &Load, device: usize) -> f64 {
         let room = (FULL.1 - load.utilisation(self.all_ns)) / (FULL.1 - FULL.0);
-        let carried = 1.0 / load.utilisation(self.without_ns[device]).max(1.0);
-        room.clamp(0.0, 1.0) * carried
+        let alone = load.utilisation(self.without_ns[device]).max(1.5);
+        let lost = (1.0 - 0.5 / (alone - 1.0)) * (1.0 - 1.0 / alone);
+        room.clamp(0.0, 1.0) * (1.0 - lost)
     }
 }

@@ -85,6 +85,8 @@ pub(super) struct Offer {
     pub(super) work_ns: f64,
     /// Lane time on the most accurate path that could take it.
     pub(super) dearest_ns: f64,
+    /// Lane time of a full batch on that path.
+    pub(super) batch_ns: f64,
     /// What a nanosecond of lane time could have earned.
     pub(super) density: f64,
     /// Correct predictions it is worth.
@@ -101,6 +103,7 @@ pub(super) struct Demand {
     work_ns: f64,
     work_square: f64,
     dearest_ns: f64,
+    batch_ns: f64,
     margin: f64,
     /// What a nanosecond of lane time earns: correct predictions, above what the query could
     /// have earned elsewhere. An average of ratios: where queries join batches, the cheap ones weigh
@@ -130,6 +133,7 @@ impl Demand {
             return;
         }
         mean(&mut self.dearest_ns, offer.dearest_ns);
+        mean(&mut self.batch_ns, offer.batch_ns);
         mean(&mut self.margin, offer.margin);
         let share = work_ns / offer.budget_ns;
         let here = CLASSES.iter().position(|&end| share <= end).unwrap_or(CLASSES.len() - 1);
@@ -169,7 +173,7 @@ impl Demand {
         let left = (1.0 - dear).max(LEAST_LEFT);
         let alone_ns = counts * 8.0 * self.dearest_ns * variance / (2.0 * left * lanes);
         let cap_ns = if theta > 0.0 {
-            5.0 * self.dearest_ns / lanes + alone_ns + 8.0 / theta
+            (5.0 * self.dearest_ns / lanes).max(2.0 * self.batch_ns) + alone_ns + 8.0 / theta
         } else {
             f64::INFINITY
         };
@@ -326,6 +330,7 @@ mod tests {
             let offer = Offer {
                 work_ns: 100_000.0,
                 dearest_ns: 300_000.0,
+                batch_ns: 600_000.0,
                 density: 1e-3,
                 value: 100.0,
                 budget_ns: 10e6,

@@ -222,7 +222,7 @@ fn queue(entry: Entry) -> Queued {
     let Part { offset, samples } = entry.part.unwrap_or(Part { offset: 0, samples: 1 });
     let (arrival, deadline, promised) = (Time::ZERO, Time::MAX, Time::MAX);
     let split = entry.part.map(|_| split());
-    Queued { id: entry.query, split, offset, samples, arrival, deadline, promised }
+    Queued { id: entry.query, split, offset, samples, arrival, deadline, promised, begins: true }
 }
 
 /// The name of a split. Only routers make them, so one splits a query.

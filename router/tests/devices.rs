@@ -1,0 +1,68 @@
+//! `multi-path` on a machine with a CPU and a GPU that each hold several paths, simulated.
+
+use std::time::Duration;
+
+use mprec_router::{
+    PathProfile, PolicyName, Profiles, QualitySource, ServiceCurve,
+    sim::{Arrivals, Report, SimConfig, Sizes, Trace, Until, simulate},
+};
+
+fn path(name: &str, lanes: u32, accuracy: f64, medians: &[(u32, f64)]) -> PathProfile {
+    let (variant, device) = name.split_once('@').unwrap();
+    PathProfile {
+        name: name.into(),
+        variant: variant.into(),
+        device: device.into(),
+        lanes,
+        accuracy,
+        quality_source: QualitySource::Declared("test".into()),
+        bytes: 0,
+        max_batch: None,
+        service: ServiceCurve::from_medians(medians, 1.1, 1.15).unwrap(),
+    }
+}
+
+/// Two lanes of a CPU and one of a GPU, on which a table is cheap and two better paths cost nearly the same.
+fn machine() -> Profiles {
+    Profiles::new(vec![
+        path("table@cpu", 2, 0.7879, &[(1, 113.0), (64, 255.0), (1024, 3338.0)]),
+        path("hybrid@cpu", 2, 0.7898, &[(1, 4238.0), (64, 13158.0), (1024, 209364.0)]),
+        path("table@gpu", 1, 0.7879, &[(1, 153.0), (128, 166.0), (1024, 279.0)]),
+        path("dhe@gpu", 1, 0.7894, &[(1, 326.0), (128, 1041.0), (1024, 7267.0)]),
+        path("hybrid@gpu", 1, 0.7898, &[(1, 329.0), (128, 1056.0), (1024, 7393.0)]),
+    ])
+    .unwrap()
+}
+
+fn run(policy: &PolicyName, rate: f64, sla_ms: u64, queries: usize) -> Report {
+    let sizes: Sizes = "lognormal:4.73,0.5".parse().unwrap();
+    let sla = Duration::from_millis(sla_ms);
+    let arrivals = Arrivals::Poisson { rate };
+    let trace = Trace::generate(&arrivals, &sizes, Until::Queries(queries), sla, 1).unwrap();
+    let config = SimConfig { seed: 1, ..SimConfig::default() };
+    simulate(&machine(), policy, &trace, &config).unwrap()
+}
+
+/// Before the load is known, queries take the best path; that must not take a device that nothing else replaces from
+/// those that come while its queue drains.
+#[test]
+fn a_cold_start_into_overload_does_not_fill_a_device_with_its_dearest_path() {
+    for (rate, sla_ms) in [(75_000.0, 200), (110_000.0, 100), (180_000.0, 200)] {
+        let ours = run(&PolicyName::MultiPath, rate, sla_ms, 6_000);
+        let fastest = run(&PolicyName::Fastest, rate, sla_ms, 6_000);
+        let ratio = ours.correct_in_time_per_s / fastest.correct_in_time_per_s;
+        assert!(ratio > 0.9, "{ratio} at {rate} queries/s, SLA {sla_ms} ms");
+    }
+}
+
+/// Two paths of one device wait for each other: what is admitted to one must still be in time when others join
+/// batches ahead of it.
+#[test]
+fn paths_that_share_a_device_keep_each_others_deadlines_at_the_limit() {
+    for (rate, sla_ms) in [(2_100.0, 20), (3_100.0, 20), (3_100.0, 50), (5_200.0, 50)] {
+        let report = run(&PolicyName::MultiPath, rate, sla_ms, 6_000);
+        let missed = report.late + report.failed;
+        let share = missed as f64 / report.offered as f64;
+        assert!(share < 0.01, "{share} late at {rate} queries/s, SLA {sla_ms} ms");
+    }
+}
