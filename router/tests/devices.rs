@@ -8,7 +8,7 @@ use mprec_router::{
 };
 
 fn path(name: &str, lanes: u32, accuracy: f64, medians: &[(u32, f64)]) -> PathProfile {
-    let (variant, device) = name.split_once('@').unwrap();
+    let (variant, device) = name.split_once('@').expect("a path has a device");
     PathProfile {
         name: name.into(),
         variant: variant.into(),
@@ -18,7 +18,7 @@ fn path(name: &str, lanes: u32, accuracy: f64, medians: &[(u32, f64)]) -> PathPr
         quality_source: QualitySource::Declared("test".into()),
         bytes: 0,
         max_batch: None,
-        service: ServiceCurve::from_medians(medians, 1.1, 1.15).unwrap(),
+        service: ServiceCurve::from_medians(medians, 1.1, 1.15).expect("medians increase"),
     }
 }
 
@@ -31,16 +31,17 @@ fn machine() -> Profiles {
         path("dhe@gpu", 1, 0.7894, &[(1, 326.0), (128, 1041.0), (1024, 7267.0)]),
         path("hybrid@gpu", 1, 0.7898, &[(1, 329.0), (128, 1056.0), (1024, 7393.0)]),
     ])
-    .unwrap()
+    .expect("profiles are valid")
 }
 
 fn run(policy: &PolicyName, rate: f64, sla_ms: u64, queries: usize) -> Report {
-    let sizes: Sizes = "lognormal:4.73,0.5".parse().unwrap();
+    let sizes: Sizes = "lognormal:4.73,0.5".parse().expect("a known form");
     let sla = Duration::from_millis(sla_ms);
     let arrivals = Arrivals::Poisson { rate };
-    let trace = Trace::generate(&arrivals, &sizes, Until::Queries(queries), sla, 1).unwrap();
+    let trace =
+        Trace::generate(&arrivals, &sizes, Until::Queries(queries), sla, 1).expect("a trace");
     let config = SimConfig { seed: 1, ..SimConfig::default() };
-    simulate(&machine(), policy, &trace, &config).unwrap()
+    simulate(&machine(), policy, &trace, &config).expect("a report")
 }
 
 /// Before the load is known, queries take the best path; that must not take a device that nothing else replaces from
