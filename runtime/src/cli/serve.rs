@@ -4,13 +4,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::FutureExt as _;
 use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
     config::{Config, ConfigFile},
     endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
-    http::{HttpConfig, serve},
+    grpc::{self, GrpcConfig},
+    http::{self, HttpConfig},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
@@ -45,9 +47,12 @@ pub(super) struct Serve {
     /// Deadline of a query that names none.
     #[arg(long)]
     sla_ms: Option<f64>,
-    /// Address and port; port 0 takes a free one.
+    /// Address and port of HTTP; port 0 takes a free one.
     #[arg(long)]
     listen: Option<String>,
+    /// Address and port of gRPC, or `off`; default: 127.0.0.1:8001.
+    #[arg(long, value_name = "LISTEN")]
+    grpc_listen: Option<String>,
     /// Worker threads; default: one per core.
     #[arg(long)]
     workers: Option<u32>,
@@ -74,6 +79,9 @@ pub(super) struct Serve {
 #[derive(Serialize)]
 struct Started {
     url: String,
+    /// Address and port of gRPC, where it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<String>,
     model: String,
     version: String,
     policy: String,
@@ -125,6 +133,7 @@ impl Serve {
         set(&mut file.objective.policy, &self.policy);
         set(&mut file.constraints.sla_ms, &self.sla_ms);
         set(&mut file.server.listen, &self.listen);
+        set(&mut file.server.grpc, &self.grpc_listen);
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
@@ -194,25 +203,35 @@ fn run_server(
     })?);
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
+    let limits = config.server();
     let http = HttpConfig {
-        max_body_bytes: config.server().max_body_bytes,
+        max_body_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
+    };
+    let grpc = GrpcConfig {
+        max_message_bytes: limits.max_body_bytes,
+        drain_timeout: config.drain(),
+        ..GrpcConfig::default()
     };
     // Connections need little of a core; the workers need the rest.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("mprec-http")
+        .thread_name("mprec-endpoint")
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let address = config.server().listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        let address: SocketAddr = listener.local_addr()?;
+        let http_listener = bind(limits.listen).await?;
+        let grpc_listener = match limits.grpc {
+            Some(address) => Some(bind(address).await.context(
+                "gRPC has no port; choose another with `--grpc-listen`, or switch it `off`",
+            )?),
+            None => None,
+        };
+        let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let started = Started {
-            url: format!("http://{address}"),
+            url: format!("http://{}", http_listener.local_addr()?),
+            grpc: grpc_address.map(|address| address.to_string()),
             model: model.name.clone(),
             version: model.version.clone(),
             policy: config.policy().to_string(),
@@ -220,22 +239,33 @@ fn run_server(
         };
         output.result(&started, || {
             format!(
-                "{} version {} at {} by policy {}: {}",
+                "{} version {} at {}{} by policy {}: {}",
                 started.model,
                 started.version,
                 started.url,
+                started.grpc.as_ref().map(|at| format!(" and grpc://{at}")).unwrap_or_default(),
                 started.policy,
                 names.join(", ")
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
-        let drained = serve(listener, endpoint, http, stop_signal()).await;
-        tracing::info!(?drained, "connections are closed");
+        let stop = stop_signal().shared();
+        let grpc = async {
+            let listener = grpc_listener?;
+            Some(grpc::serve(listener, Arc::clone(&endpoint), grpc, stop.clone()).await)
+        };
+        let http = http::serve(http_listener, Arc::clone(&endpoint), http, stop.clone());
+        let (http, grpc) = tokio::join!(http, grpc);
+        tracing::info!(?http, ?grpc, "connections are closed");
         Ok::<(), Failure>(())
     })?;
     // What the endpoint took has been answered or cut off; nothing waits for the engine now.
     engine.shutdown(config.drain().min(Duration::from_secs(2)));
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Completes when the process is asked to stop.

@@ -50,8 +50,22 @@ impl ConfigFile {
                 expected: "write address and port, for example \"127.0.0.1:8000\"".into(),
             })?,
         };
+        let grpc = match self.server.grpc.as_deref() {
+            None => Some(default::GRPC),
+            Some("off") => None,
+            Some(text) => Some(text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
+                key: "server.grpc".into(),
+                value: quoted(text),
+                expected:
+                    "write address and port, for example \"127.0.0.1:8001\", or \"off\"".into(),
+            })?),
+        };
+        let both = grpc.filter(|grpc| *grpc == listen && listen.port() != 0);
+        let expected = "let it differ from `server.listen`";
+        ensure(both.is_none(), "server.grpc", quoted(&listen.to_string()), expected)?;
         let server = ServerConfig {
             listen,
+            grpc,
             max_body_bytes: within(
                 "server.max_body_bytes",
                 self.server.max_body_bytes.unwrap_or(default::MAX_BODY_BYTES),

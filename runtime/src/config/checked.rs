@@ -38,7 +38,9 @@ pub struct ModelConfig {
 pub struct ServerConfig {
     /// Address and port of HTTP.
     pub listen: SocketAddr,
-    /// Largest request body.
+    /// Address and port of gRPC; `None` where it is off.
+    pub grpc: Option<SocketAddr>,
+    /// Largest request body, or message of gRPC.
     pub max_body_bytes: usize,
     /// Most samples in one request.
     pub max_samples: usize,

@@ -62,6 +62,8 @@ pub struct ModelFile {
 pub struct ServerFile {
     /// Address and port of HTTP.
     pub listen: Option<String>,
+    /// Address and port of gRPC, or `off`.
+    pub grpc: Option<String>,
     /// Largest request body.
     pub max_body_bytes: Option<usize>,
     /// Most samples in one request.

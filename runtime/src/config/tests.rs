@@ -112,6 +112,14 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
             "`server.listen` is \"8000\"; write address and port, for example \"127.0.0.1:8000\"",
         ),
         (
+            &with("server.grpc = \"on\""),
+            "`server.grpc` is \"on\"; write address and port, for example \"127.0.0.1:8001\", or \"off\"",
+        ),
+        (
+            &with("server.listen = \"127.0.0.1:8001\""),
+            "`server.grpc` is \"127.0.0.1:8001\"; let it differ from `server.listen`",
+        ),
+        (
             &with("objective.policy = \"static:hash@cpu\""),
             "`objective.policy` is \"static:hash@cpu\"; `serving.paths` has table@cpu, dhe@cpu",
         ),
@@ -143,6 +151,15 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         let message = refusal(&format!("model.bundle = \"m\"\nserving.paths = [{path:?}]"));
         assert!(message.starts_with(&format!("`serving.paths` is {path:?}; ")), "{message}");
     }
+}
+
+#[test]
+fn grpc_can_be_switched_off() {
+    assert_eq!(parse(&with("")).unwrap().server().grpc.unwrap().port(), 8001);
+    assert_eq!(parse(&with("server.grpc = \"off\"")).unwrap().server().grpc, None);
+    // Two free ports are never the same.
+    let free = with("server = { listen = \"[::1]:0\", grpc = \"[::1]:0\" }");
+    assert!(parse(&free).is_ok());
 }
 
 #[test]

@@ -4,23 +4,30 @@
 //! service for scores, and renders the [`Answer`](crate::service::Answer) or the [`ApiError`].
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
+mod budget;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod inputs;
+mod listen;
 mod metadata;
+#[cfg(test)]
+pub(crate) mod no_work;
 mod parameters;
 mod scoring;
 mod tensor;
 
-pub use self::{
-    error::{ApiError, ErrorCode},
-    metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
-    scoring::{Endpoint, Limits},
-};
 pub(crate) use self::{
+    budget::{SLA_HEADER, budget_of, only},
     inputs::{DENSE, Inputs, SCORES, SPARSE},
-    parameters::{Parameters, RequestParameters},
+    listen::{Listening, listen},
+    parameters::{Parameters, RequestParameters, Scalar},
     scoring::ScoreQuery,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+};
+pub use self::{
+    error::{ApiError, ErrorCode},
+    listen::Drained,
+    metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
+    scoring::{Endpoint, Limits},
 };

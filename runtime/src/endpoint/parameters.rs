@@ -35,6 +35,19 @@ pub(crate) struct RequestParameters {
 }
 
 impl Parameters {
+    /// Parameters from a protocol that has them in a map of its own.
+    pub(crate) fn of(pairs: impl IntoIterator<Item = (String, Scalar)>) -> Result<Self, ApiError> {
+        let mut entries = Vec::new();
+        for (name, value) in pairs {
+            if entries.len() == MAX_PARAMETERS {
+                let problem = format!("is one of more than {MAX_PARAMETERS} parameters");
+                return Err(bad(&name, &problem));
+            }
+            entries.push((name, value));
+        }
+        Ok(Self(entries))
+    }
+
     /// The value of `name`; the last one, should it stand there twice.
     pub(crate) fn get(&self, name: &str) -> Option<&Scalar> {
         self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)

@@ -99,14 +99,19 @@ impl<S: Service + ?Sized> Endpoint<S> {
         arrival: Instant,
         work: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let mut counted = Counted { metrics: &self.metrics, arrival, end: RequestEnd::Cancelled };
-        self.metrics.requests_in_flight.add(1);
+        let mut counted = self.count(arrival);
         let result = work.await;
         counted.end = match &result {
             Ok(_) => RequestEnd::Answered,
             Err(error) => RequestEnd::Error(error.code()),
         };
         result
+    }
+
+    /// Counts a request from now on, as cancelled unless its end is set before this is dropped.
+    pub(crate) fn count(&self, arrival: Instant) -> Counted<'_> {
+        self.metrics.requests_in_flight.add(1);
+        Counted { metrics: &self.metrics, arrival, end: RequestEnd::Cancelled }
     }
 
     /// Scores a query, and has `render` make the reply, whose time counts as the query's.
@@ -175,10 +180,10 @@ impl<S: Service + ?Sized> Endpoint<S> {
 }
 
 /// Counts a request when it ends.
-struct Counted<'a> {
+pub(crate) struct Counted<'a> {
     metrics: &'a Metrics,
     arrival: Instant,
-    end: RequestEnd,
+    pub(crate) end: RequestEnd,
 }
 
 impl Drop for Counted<'_> {

@@ -36,8 +36,8 @@ impl Default for HttpConfig {
             max_body_bytes: 64 << 20,
             max_head_bytes: 64 << 10,
             max_headers: 64,
-            // Leaves room below the usual limit of 1,024 file descriptors.
-            max_connections: 896,
+            // With gRPC's 256, leaves room below the usual limit of 1,024 file descriptors.
+            max_connections: 640,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

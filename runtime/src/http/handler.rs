@@ -20,13 +20,9 @@ use super::{
     route::{ModelRef, Route},
 };
 use crate::{
-    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata},
+    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata, budget_of, only},
     service::{Model, Service},
 };
-
-/// Names a request's time budget in milliseconds, for clients and proxies that cannot add
-/// parameters to a body.
-pub(crate) const SLA_HEADER: &str = "mprec-sla-ms";
 
 /// Bodies above this many bytes are parsed on another thread: parsing them takes milliseconds, in
 /// which this thread could not serve its other connections.
@@ -199,32 +195,4 @@ fn json_bytes_of(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
             })
         })
         .transpose()
-}
-
-fn budget_of(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
-    only(headers, SLA_HEADER)?
-        .map(|value| {
-            let milliseconds = value.to_str().ok().and_then(|text| text.parse::<f64>().ok());
-            milliseconds
-                .filter(|&milliseconds| milliseconds > 0.0)
-                .and_then(|milliseconds| Duration::try_from_secs_f64(milliseconds / 1e3).ok())
-                .ok_or(ApiError::BadHeader {
-                    name: SLA_HEADER,
-                    problem: "must be a number of milliseconds above 0",
-                })
-        })
-        .transpose()
-}
-
-/// The only value of a header; two would let a proxy and this server read different requests.
-fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &'static str,
-) -> Result<Option<&'a HeaderValue>, ApiError> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next();
-    if values.next().is_some() {
-        return Err(ApiError::BadHeader { name, problem: "stands there twice" });
-    }
-    Ok(value)
 }

@@ -27,8 +27,5 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
-    config::HttpConfig,
-    server::{Drained, serve},
-};
-pub(crate) use self::{handler::SLA_HEADER, request::HEADER_LENGTH};
+pub(crate) use self::request::HEADER_LENGTH;
+pub use self::{config::HttpConfig, server::serve};

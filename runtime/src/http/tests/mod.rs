@@ -17,10 +17,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Drained, HttpConfig, serve};
+use super::{HttpConfig, serve};
 use crate::{
     endpoint::{
-        Endpoint, Limits,
+        Drained, Endpoint, Limits,
         fake::{Behaviour, Fake, SLA, dense, expected, score, sparse},
     },
     metrics::Metrics,
