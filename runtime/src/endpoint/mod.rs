@@ -9,14 +9,24 @@ mod error;
 pub(crate) mod fake;
 mod inputs;
 mod metadata;
+mod model_config;
 mod parameters;
 mod scoring;
+mod statistics;
 mod tensor;
 
 pub use self::{
     error::{ApiError, ErrorCode},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
+    model_config::{
+        ConfigTensor, DynamicBatching, LatestVersions, ModelConfig, QueuePolicy, TransactionPolicy,
+        VersionPolicy,
+    },
     scoring::{Endpoint, Limits},
+    statistics::{
+        BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics,
+        Statistics,
+    },
 };
 pub(crate) use self::{
     inputs::{DENSE, Inputs, SCORES, SPARSE},
