@@ -69,6 +69,11 @@ def check_about(server, model):
     metadata = server.get_model_metadata(model)
     assert [one.name for one in metadata.inputs] == ["dense", "sparse"], metadata
     assert server.is_model_ready(model, metadata.versions[0])
+    config = server.get_model_config(model).config
+    assert config.name == model and config.max_batch_size > 0 and config.HasField("dynamic_batching"), config
+    for one, described in zip(config.input, metadata.inputs):
+        assert (one.name, list(one.dims)) == (described.name, list(described.shape[1:])), config
+    refused("NOT_FOUND", lambda: server.get_model_config("no-such-model"))
     refused("NOT_FOUND", lambda: server.get_model_metadata("no-such-model"))
     refused("NOT_FOUND", lambda: server.is_model_ready(model, "no-such-version"))
     return metadata
@@ -124,6 +129,15 @@ def check_infer(server, model, metadata, url):
         bags[-1].set_data_from_numpy(array)
     assert server.infer(model, bags, parameters=patient).as_numpy("scores").shape == (SAMPLES,)
     return dense, sparse, expected
+
+
+def check_statistics(server, model):
+    for rows in (server.get_inference_statistics(model).model_stats, server.get_inference_statistics().model_stats):
+        mine = {row.name: row for row in rows}[model]
+        assert mine.inference_count >= SAMPLES and mine.execution_count > 0, mine
+        stats = mine.inference_stats
+        assert stats.success.count == stats.compute_infer.count > 0 and stats.success.ns > 0, mine
+    refused("NOT_FOUND", lambda: server.get_inference_statistics("no-such-model"))
 
 
 def check_errors(server, model, metadata):
@@ -229,6 +243,7 @@ def main(address, url):
         metadata = check_about(server, model)
         check_health(address)
         data = check_infer(server, model, metadata, url)
+        check_statistics(server, model)
         check_errors(server, model, metadata)
         check_async(server, model, data)
         check_stream(server, model, data)

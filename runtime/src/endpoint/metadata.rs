@@ -9,7 +9,8 @@ use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
 use crate::service::Model;
 
 /// The extensions of the protocol that are implemented.
-const EXTENSIONS: &[&str] = &["binary_tensor_data", "parameters", "schedule_policy"];
+const EXTENSIONS: &[&str] =
+    &["binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics"];
 
 /// Reply of `GET /v2`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -11,10 +11,12 @@ pub(crate) mod fake;
 mod inputs;
 mod listen;
 mod metadata;
+mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
 mod parameters;
 mod scoring;
+mod statistics;
 mod tensor;
 
 pub(crate) use self::{
@@ -29,5 +31,13 @@ pub use self::{
     error::{ApiError, ErrorCode},
     listen::Drained,
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
+    model_config::{
+        ConfigTensor, DynamicBatching, LatestVersions, ModelConfig, QueuePolicy, TransactionPolicy,
+        VersionPolicy,
+    },
     scoring::{Endpoint, Limits},
+    statistics::{
+        BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics,
+        Statistics,
+    },
 };

@@ -11,7 +11,11 @@ use std::{
 
 use mprec_representations::Batch;
 
-use super::{error::ApiError, parameters::RequestParameters};
+use super::{
+    error::ApiError,
+    parameters::RequestParameters,
+    statistics::{ModelStatistics, Statistics},
+};
 use crate::{
     metrics::{Metrics, RequestEnd},
     service::{Answer, Model, ScoreRequest, Service},
@@ -90,6 +94,24 @@ impl<S: Service + ?Sized> Endpoint<S> {
             }),
             _ => Ok(model),
         }
+    }
+
+    /// What was done for the model `name`, or for all: a row for each model and each of its paths.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::UnknownModel`], [`ApiError::UnknownVersion`].
+    pub fn statistics(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Statistics, ApiError> {
+        let models = match name {
+            Some(name) => vec![self.model(name, version)?],
+            None => self.service.models(),
+        };
+        let rows = |model: &Arc<Model>| ModelStatistics::of(model, &self.service.work(model));
+        Ok(Statistics { model_stats: models.iter().flat_map(rows).collect() })
     }
 
     /// Counts a request however it ends: also when its client leaves, which drops `work` where it

@@ -1,12 +1,15 @@
 //! What the engine counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mprec_backends::CacheStatistics;
 use mprec_router::{Health, PathId, Promises};
 
-use super::shared::Shared;
-use crate::{record::RecordStats, service::Refusal};
+use super::{ledger::Ledger, shared::Shared, ticket::PathLabel};
+use crate::{
+    record::RecordStats,
+    service::{ModelWork, Refusal, Spent},
+};
 
 /// Counters since the start and gauges of one moment, for metrics and reports.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +80,8 @@ pub struct PathCounts {
     pub abandoned: u64,
     /// Queries answered as failed.
     pub failed: u64,
+    /// From arrival to the end of those expired, abandoned and failed.
+    pub lost_time: Duration,
     /// Times that a query was decided anew because this path went down; it counts where it ended.
     pub rerouted: u64,
     /// Times that it went down.
@@ -101,17 +106,42 @@ pub(super) struct Counts {
     pub(super) refused_weighted: u64,
     pub(super) refused_unavailable: u64,
     pub(super) refused_late: u64,
+    /// From arrival to refusal, of all refused.
+    pub(super) refused_time: Duration,
 }
 
 impl Counts {
-    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, arrival: Instant) {
+        self.refused_time += arrival.elapsed();
         match refusal {
             Refusal::Overloaded { .. } => self.refused_overload += 1,
             Refusal::Quality { .. } => self.refused_quality += 1,
             Refusal::Weighted => self.refused_weighted += 1,
+            Refusal::DeadlinePassed { .. } => self.refused_late += 1,
             _ => self.refused_unavailable += 1,
         }
     }
+}
+
+/// What was done so far, path by path.
+pub(super) fn work(shared: &Shared) -> ModelWork {
+    let state = shared.state();
+    let counts = &state.counts;
+    let refused = counts.refused_overload
+        + counts.refused_quality
+        + counts.refused_weighted
+        + counts.refused_unavailable
+        + counts.refused_late;
+    let paths = shared.labels.iter().zip(&shared.ledgers).zip(&counts.paths);
+    let path = |((label, ledger), counts): ((&PathLabel, &Ledger), &PathCounts)| {
+        let mut work = ledger.work(&label.name);
+        let lost = counts.expired + counts.abandoned + counts.failed;
+        work.failed = work.failed.plus(Spent { count: lost, time: counts.lost_time });
+        work
+    };
+    let mut paths: Vec<_> = paths.map(path).collect();
+    paths.sort_by(|a, b| a.path.cmp(&b.path));
+    ModelWork { refused: Spent { count: refused, time: counts.refused_time }, paths }
 }
 
 fn together(caches: impl Iterator<Item = CacheStatistics>) -> CacheStatistics {

@@ -12,18 +12,21 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     GrpcConfig,
     call::Call,
+    describe,
     protocol::inference::{
-        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
-        ModelReadyRequest, ModelReadyResponse, ModelStreamInferResponse, ServerLiveRequest,
-        ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
-        ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
+        ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
+        ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+        ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+        ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+        ServerReadyRequest, ServerReadyResponse,
+        grpc_inference_service_server::GrpcInferenceService,
     },
     reply,
     request::{self, Parsed},
     status, stream,
 };
 use crate::{
-    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata},
+    endpoint::{ApiError, Endpoint, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata},
     service::{Model, Service},
 };
 
@@ -69,12 +72,12 @@ impl<S: Service + ?Sized> Shared<S> {
             parameters.limit(budget);
         }
         let query = ScoreQuery { batch, parameters, arrival };
-        let render = |answer: &_| Ok(reply::scores(&model, id, answer));
+        let render = |answer: &_| Ok(reply::scores(&model, id, answer, arrival.elapsed()));
         self.endpoint.score(&model, query, render).await
     }
 
     fn model(&self, name: &str, version: &str) -> Result<Arc<Model>, ApiError> {
-        self.endpoint.model(name, Some(version).filter(|version| !version.is_empty()))
+        self.endpoint.model(name, named(version))
     }
 }
 
@@ -135,7 +138,7 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
     ) -> Result<Response<ServerMetadataResponse>, Status> {
         let models = self.0.endpoint.service.models();
         let metadata = ServerMetadata::of(models.into_iter().map(|model| model.name.clone()));
-        Ok(Response::new(reply::server(metadata)))
+        Ok(Response::new(describe::server(metadata)))
     }
 
     async fn model_metadata(
@@ -144,7 +147,7 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let ModelMetadataRequest { name, version } = request.into_inner();
         let model = self.0.model(&name, &version).map_err(|error| status::of(&error))?;
-        Ok(Response::new(reply::model(ModelMetadata::of(&model))))
+        Ok(Response::new(describe::model(ModelMetadata::of(&model))))
     }
 
     async fn model_infer(
@@ -164,4 +167,30 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
         let call = call(&request)?;
         Ok(Response::new(stream::answers(Arc::clone(&self.0), call, request.into_inner())))
     }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let model = self.0.model(&name, &version).map_err(|error| status::of(&error))?;
+        let config = Some(describe::config(ModelConfig::of(&model)));
+        Ok(Response::new(ModelConfigResponse { config }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let ModelStatisticsRequest { name, version } = request.into_inner();
+        let statistics = self.0.endpoint.statistics(named(&name), named(&version));
+        let rows = statistics.map_err(|error| status::of(&error))?.model_stats;
+        let model_stats = rows.into_iter().map(describe::statistics).collect();
+        Ok(Response::new(ModelStatisticsResponse { model_stats }))
+    }
+}
+
+/// A name where one is given.
+fn named(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty())
 }

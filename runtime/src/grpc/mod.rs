@@ -3,7 +3,7 @@
 //!
 //! | Service | Calls |
 //! |---|---|
-//! | `inference.GRPCInferenceService` | `ServerLive`, `ServerReady`, `ModelReady`, `ServerMetadata`, `ModelMetadata`, `ModelInfer`, `ModelStreamInfer` |
+//! | `inference.GRPCInferenceService` | `ServerLive`, `ServerReady`, `ModelReady`, `ServerMetadata`, `ModelMetadata`, `ModelInfer`, `ModelStreamInfer`, `ModelConfig`, `ModelStatistics` |
 //! | `grpc.health.v1.Health` | `Check`, `Watch` |
 //!
 //! Every other call is answered with UNIMPLEMENTED. Inputs, parameters and errors are those of the
@@ -24,6 +24,7 @@ mod body;
 mod call;
 mod codec;
 mod config;
+mod describe;
 mod health;
 mod inference;
 mod protocol;

@@ -1,19 +1,25 @@
-//! From an answer to the message of a response, and from what the endpoint says about itself.
+//! From an answer, or an error of a stream, to the message of a response.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::protocol::inference::{
-    InferParameter, ModelInferResponse, ModelMetadataResponse, ModelStreamInferResponse,
-    ServerMetadataResponse, infer_parameter::ParameterChoice,
-    model_infer_response::InferOutputTensor, model_metadata_response,
+    InferParameter, ModelInferResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice,
+    model_infer_response::InferOutputTensor,
 };
 use crate::{
-    endpoint::{ApiError, ModelMetadata, SCORES, ServerMetadata, TensorMetadata},
+    endpoint::{ApiError, SCORES},
     service::{Answer, Model},
 };
 
 /// The response of an answered query, whose scores are finite.
-pub(super) fn scores(model: &Model, id: String, answer: &Answer) -> ModelInferResponse {
+///
+/// `latency` is the time from the request's arrival until now.
+pub(super) fn scores(
+    model: &Model,
+    id: String,
+    answer: &Answer,
+    latency: Duration,
+) -> ModelInferResponse {
     let bytes: Vec<u8> = answer.scores.iter().flat_map(|score| score.to_le_bytes()).collect();
     ModelInferResponse {
         model_name: model.name.clone(),
@@ -27,6 +33,8 @@ pub(super) fn scores(model: &Model, id: String, answer: &Answer) -> ModelInferRe
             ("downgraded", ParameterChoice::BoolParam(answer.downgraded)),
             ("queue_us", integer(answer.queue.as_micros())),
             ("compute_us", integer(answer.compute.as_micros())),
+            ("predicted_us", integer(answer.predicted.as_micros())),
+            ("latency_us", integer(latency.as_micros())),
             ("batch_samples", integer(answer.batch_samples as u128)),
         ]),
         outputs: vec![InferOutputTensor {
@@ -54,37 +62,6 @@ pub(super) fn error(id: String, model: String, error: &ApiError) -> ModelStreamI
             parameters: about,
             ..ModelInferResponse::default()
         }),
-    }
-}
-
-/// What the server says about itself.
-pub(super) fn server(metadata: ServerMetadata) -> ServerMetadataResponse {
-    ServerMetadataResponse {
-        name: metadata.name,
-        version: metadata.version,
-        extensions: metadata.extensions,
-    }
-}
-
-/// What it says about a model.
-pub(super) fn model(metadata: ModelMetadata) -> ModelMetadataResponse {
-    let details = metadata.mprec;
-    let tensors = |tensors: Vec<TensorMetadata>| {
-        let tensor = |TensorMetadata { name, datatype, shape }| {
-            model_metadata_response::TensorMetadata { name, datatype, shape }
-        };
-        tensors.into_iter().map(tensor).collect()
-    };
-    ModelMetadataResponse {
-        name: metadata.name,
-        versions: metadata.versions,
-        platform: metadata.platform,
-        inputs: tensors(metadata.inputs),
-        outputs: tensors(metadata.outputs),
-        properties: BTreeMap::from([
-            ("max_samples".to_owned(), details.max_samples.to_string()),
-            ("sla_ms".to_owned(), details.sla_ms.to_string()),
-        ]),
     }
 }
 

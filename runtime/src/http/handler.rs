@@ -20,7 +20,9 @@ use super::{
     route::{ModelRef, Route},
 };
 use crate::{
-    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata, budget_of, only},
+    endpoint::{
+        ApiError, Endpoint, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata, budget_of, only,
+    },
     service::{Model, Service},
 };
 
@@ -84,6 +86,18 @@ impl<S: Service + ?Sized> Handler<S> {
                 let model = self.model(&model)?;
                 Ok(reply::json(StatusCode::OK, &ModelMetadata::of(&model)))
             }
+            Route::ModelConfig(model) => {
+                let model = self.model(&model)?;
+                Ok(reply::json(StatusCode::OK, &ModelConfig::of(&model)))
+            }
+            Route::Statistics(model) => {
+                let (name, version) = match &model {
+                    Some(model) => (Some(&*model.name), model.version.as_deref()),
+                    None => (None, None),
+                };
+                let statistics = self.endpoint.statistics(name, version)?;
+                Ok(reply::json(StatusCode::OK, &statistics))
+            }
             Route::ModelReady(model) => Ok(self.readiness(Some(&self.model(&model)?.name))),
         }
     }
@@ -118,7 +132,11 @@ impl<S: Service + ?Sized> Handler<S> {
             parameters.limit(budget);
         }
         let query = ScoreQuery { batch, parameters, arrival };
-        self.endpoint.score(&model, query, |answer| Ok(reply::scores(&model, &form, answer))).await
+        self.endpoint
+            .score(&model, query, |answer| {
+                Ok(reply::scores(&model, &form, answer, arrival.elapsed()))
+            })
+            .await
     }
 
     /// Reads a body to its end, within the limits of size and time.

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | scores |
 //! | `GET /v2`, `GET /v2/models/{m}[/versions/{v}]` | what there is |
+//! | `GET /v2/models/{m}[/versions/{v}]/config` | Triton's configuration of the model |
+//! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | what was done, by model and path |
 //! | `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}]/ready` | 200 or 503 |
 //! | `GET /metrics` | Prometheus text |
 //!

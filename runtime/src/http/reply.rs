@@ -1,5 +1,7 @@
 //! From an answer, or an error, to a response.
 
+use std::time::Duration;
+
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
@@ -41,6 +43,8 @@ struct Parameters<'a> {
     queue_us: u64,
     compute_us: u64,
     batch_samples: usize,
+    predicted_us: u64,
+    latency_us: u64,
 }
 
 #[derive(Serialize)]
@@ -60,7 +64,9 @@ struct OutputParameters {
 }
 
 /// The response of an answered query, whose scores are finite.
-pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply {
+///
+/// `latency` is the time from the request's arrival until now.
+pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer, latency: Duration) -> Reply {
     let samples = answer.scores.len();
     let bytes = size_of_val(answer.scores.as_slice());
     let document = Document {
@@ -76,6 +82,8 @@ pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply 
             queue_us: answer.queue.as_micros() as u64,
             compute_us: answer.compute.as_micros() as u64,
             batch_samples: answer.batch_samples,
+            predicted_us: answer.predicted.as_micros() as u64,
+            latency_us: latency.as_micros() as u64,
         },
         outputs: [Output {
             name: SCORES,

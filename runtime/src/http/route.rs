@@ -13,6 +13,9 @@ pub(super) enum Route<'a> {
     Metrics,
     Model(ModelRef<'a>),
     ModelReady(ModelRef<'a>),
+    ModelConfig(ModelRef<'a>),
+    /// Of one model, or of all.
+    Statistics(Option<ModelRef<'a>>),
     Infer(ModelRef<'a>),
 }
 
@@ -38,6 +41,7 @@ impl<'a> Route<'a> {
             [] => Some(Self::Server),
             ["health", "live"] => Some(Self::Live),
             ["health", "ready"] => Some(Self::Ready),
+            ["models", "stats"] => Some(Self::Statistics(None)),
             ["models", name, "versions", version, rest @ ..] => Self::of_model(
                 ModelRef { name: decode(name)?, version: Some(decode(version)?) },
                 rest,
@@ -53,6 +57,8 @@ impl<'a> Route<'a> {
         match rest {
             [] => Some(Self::Model(model)),
             ["ready"] => Some(Self::ModelReady(model)),
+            ["config"] => Some(Self::ModelConfig(model)),
+            ["stats"] => Some(Self::Statistics(Some(model))),
             ["infer"] => Some(Self::Infer(model)),
             _ => None,
         }
@@ -88,6 +94,13 @@ mod tests {
             ("/v2/models/a%20b%2Fc", Some(Route::Model(model("a b/c", None)))),
             ("/v2/models/ctr/versions/3", Some(Route::Model(model("ctr", Some("3"))))),
             ("/v2/models/ctr/ready", Some(Route::ModelReady(model("ctr", None)))),
+            ("/v2/models/ctr/config", Some(Route::ModelConfig(model("ctr", None)))),
+            ("/v2/models/stats", Some(Route::Statistics(None))),
+            ("/v2/models/ctr/stats", Some(Route::Statistics(Some(model("ctr", None))))),
+            (
+                "/v2/models/ctr/versions/3/stats",
+                Some(Route::Statistics(Some(model("ctr", Some("3"))))),
+            ),
             ("/v2/models/ctr/infer", Some(Route::Infer(model("ctr", None)))),
             ("/v2/models/ctr/versions/3/infer", Some(Route::Infer(model("ctr", Some("3"))))),
             // A model may be called `versions`.

@@ -2,8 +2,9 @@ use tonic::Request;
 
 use super::*;
 use crate::grpc::protocol::inference::{
-    ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest,
-    ServerReadyRequest, model_infer_request::InferRequestedOutputTensor,
+    DataType, ModelConfigRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
+    ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest, StatisticDuration,
+    model_config::SchedulingChoice, model_infer_request::InferRequestedOutputTensor,
 };
 
 #[tokio::test]
@@ -23,6 +24,7 @@ async fn raw_and_typed_contents_give_the_same_scores() {
                 ("compute_us", ParameterChoice::Int64Param(345)),
                 ("downgraded", ParameterChoice::BoolParam(true)),
                 ("path", text("table@cpu")),
+                ("predicted_us", ParameterChoice::Int64Param(400)),
                 ("quality", ParameterChoice::DoubleParam(0.75)),
                 ("queue_us", ParameterChoice::Int64Param(12)),
                 ("variant", text("table")),
@@ -194,4 +196,41 @@ async fn the_server_and_its_models_are_described() {
         [("dense", "FP32", &[-1, 2][..]), ("sparse", "INT64", &[-1, 3]), ("scores", "FP32", &[-1]),]
     );
     assert_eq!(model.properties["max_samples"], "1000");
+}
+
+#[tokio::test]
+async fn a_model_is_configured_and_its_work_counted_as_over_http() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let request = ModelConfigRequest { name: "ctr".into(), version: "7".into() };
+    let config = client.model_config(request).await.unwrap().into_inner().config.unwrap();
+    assert_eq!((config.name.as_str(), config.max_batch_size), ("ctr", 1000));
+    let input = &config.input[1];
+    assert_eq!(
+        (input.name.as_str(), input.data_type(), &*input.dims),
+        ("sparse", DataType::TypeInt64, &[3][..])
+    );
+    let Some(SchedulingChoice::DynamicBatching(batching)) = config.scheduling_choice else {
+        panic!("requests are batched");
+    };
+    let policy = batching.default_queue_policy.unwrap();
+    assert_eq!(
+        (policy.default_timeout_microseconds, policy.allow_timeout_override),
+        (250_000, true)
+    );
+
+    server.infer(super::request()).await.unwrap();
+    for name in ["", "ctr"] {
+        let request = ModelStatisticsRequest { name: name.into(), version: String::new() };
+        let rows = client.model_statistics(request).await.unwrap().into_inner().model_stats;
+        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["ctr", "ctr:table@cpu"]);
+        let stats = rows[0].inference_stats.as_ref().unwrap();
+        assert_eq!(stats.success, Some(StatisticDuration { count: 1, ns: 3_000_000 }));
+        assert_eq!(stats.cache_hit, Some(StatisticDuration::default()));
+    }
+    let other = ModelStatisticsRequest { name: "other".into(), version: String::new() };
+    expect_error(client.model_statistics(other).await, Code::NotFound, "unknown_model");
+    let other = ModelConfigRequest { name: "ctr".into(), version: "8".into() };
+    expect_error(client.model_config(other).await, Code::NotFound, "unknown_version");
 }

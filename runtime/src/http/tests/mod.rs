@@ -2,6 +2,7 @@
 
 mod connections;
 mod errors;
+mod extensions;
 mod hostile;
 mod infer;
 mod overhead;
