@@ -2,7 +2,6 @@
 
 /// Package `inference`.
 #[expect(
-    missing_docs,
     unreachable_pub,
     clippy::allow_attributes,
     reason = "generated from a description that has the documentation"
@@ -13,7 +12,6 @@ pub(super) mod inference {
 
 /// Package `grpc.health.v1`.
 #[expect(
-    missing_docs,
     unreachable_pub,
     clippy::allow_attributes,
     reason = "generated from a description that has the documentation"

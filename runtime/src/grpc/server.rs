@@ -28,6 +28,10 @@ use crate::{
 /// Largest frame that clients may send: a usual request fits one.
 const MAX_FRAME_BYTES: u32 = 256 << 10;
 
+/// How long a client without a call may take to leave when it is asked to. One that has not even
+/// begun to speak HTTP/2 never does.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once; after [`GrpcConfig::drain_delay`]
@@ -79,19 +83,16 @@ async fn connection<S: Service + ?Sized>(
         .keep_alive_timeout(config.keepalive_timeout);
     let serving = builder.serve_connection(TokioIo::new(stream), respond);
     let mut serving = pin!(serving);
-    let is_stopping = tokio::select! {
+    tokio::select! {
         result = &mut serving => return log(result),
-        () = shared.stopped() => true,
-        () = calls.idle(config.idle_timeout) => false,
-    };
-    serving.as_mut().graceful_shutdown();
-    if is_stopping {
-        // Whoever drains has a limit for it.
-        return log(serving.await);
+        () = shared.stopped() => {}
+        () = calls.idle(Instant::now(), config.idle_timeout) => {}
     }
-    // An idle client that does not react to being told is cut off.
-    if let Ok(result) = tokio::time::timeout(config.keepalive_timeout, serving).await {
-        log(result);
+    serving.as_mut().graceful_shutdown();
+    tokio::select! {
+        result = serving => log(result),
+        // It has nothing to wait for, and still does not leave.
+        () = calls.idle(Instant::now(), GOODBYE) => {}
     }
 }
 
@@ -120,10 +121,11 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// Completes when there was no call for `limit`.
-    async fn idle(&self, limit: Duration) {
+    /// Completes when there was no call for `limit`, from `start` on.
+    async fn idle(&self, start: Instant, limit: Duration) {
         loop {
             let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let ended = ended.max(start);
             let now = Instant::now();
             let until = match self.open.load(Relaxed) {
                 0 if ended + limit <= now => return,

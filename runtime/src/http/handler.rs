@@ -1,9 +1,6 @@
 //! One request: parse, ask the service, render.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use http_body_util::BodyExt as _;
 use hyper::{

@@ -17,8 +17,11 @@ async fn raw_and_typed_contents_give_the_same_scores() {
         assert_eq!((response.model_name.as_str(), response.model_version.as_str()), ("ctr", "7"));
         assert_eq!(response.id, "a");
         let text = |text: &str| ParameterChoice::StringParam(text.into());
+        let mut parameters = response.parameters.clone();
+        let latency = parameters.remove("latency_us").unwrap().parameter_choice;
+        assert!(matches!(latency, Some(ParameterChoice::Int64Param(1..))), "{latency:?}");
         assert_eq!(
-            map_of(&response.parameters),
+            map_of(&parameters),
             [
                 ("batch_samples", ParameterChoice::Int64Param(2)),
                 ("compute_us", ParameterChoice::Int64Param(345)),
