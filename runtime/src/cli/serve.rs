@@ -1,23 +1,21 @@
 //! `mprec serve`: the endpoint.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
-    config::{Config, ConfigFile},
+    config::{Config, ConfigFile, OneOrMany},
     endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
-    http::{HttpConfig, serve},
+    http::{HttpConfig, Listener, serve},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
 };
 use serde::Serialize;
-use tokio::net::TcpListener;
 
 use super::{
     Failure, InputError as _, Output, Run,
@@ -45,9 +43,9 @@ pub(super) struct Serve {
     /// Deadline of a query that names none.
     #[arg(long)]
     sla_ms: Option<f64>,
-    /// Address and port; port 0 takes a free one.
+    /// Address and port, or `unix:` and a file; may be given several times. Port 0 takes a free one.
     #[arg(long)]
-    listen: Option<String>,
+    listen: Vec<String>,
     /// Worker threads; default: one per core.
     #[arg(long)]
     workers: Option<u32>,
@@ -73,7 +71,9 @@ pub(super) struct Serve {
 
 #[derive(Serialize)]
 struct Started {
+    /// The first of `urls`.
     url: String,
+    urls: Vec<String>,
     model: String,
     version: String,
     policy: String,
@@ -108,7 +108,9 @@ impl Serve {
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
-                format!("valid: {} on {}", names.join(", "), config.server().listen)
+                let places = config.server().listen.iter().map(ToString::to_string);
+                let places = places.collect::<Vec<_>>().join(", ");
+                format!("valid: {} on {places}", names.join(", "))
             });
         }
         let profiles = self.profiles(&config, &bundle, &resident, output)?;
@@ -124,7 +126,9 @@ impl Serve {
         set(&mut file.model.bundle, &self.bundle);
         set(&mut file.objective.policy, &self.policy);
         set(&mut file.constraints.sla_ms, &self.sla_ms);
-        set(&mut file.server.listen, &self.listen);
+        if !self.listen.is_empty() {
+            file.server.listen = Some(OneOrMany::Many(self.listen.clone()));
+        }
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
@@ -195,6 +199,7 @@ fn run_server(
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
     let http = HttpConfig {
+        statuses: config.server().errors,
         max_body_bytes: config.server().max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
@@ -206,13 +211,14 @@ fn run_server(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let address = config.server().listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        let address: SocketAddr = listener.local_addr()?;
+        let mut listeners = Vec::new();
+        for on in &config.server().listen {
+            listeners.push(Listener::bind(on).await?);
+        }
+        let urls = listeners.iter().map(Listener::url).collect::<Result<Vec<_>, _>>()?;
         let started = Started {
-            url: format!("http://{address}"),
+            url: urls[0].clone(),
+            urls: urls.clone(),
             model: model.name.clone(),
             version: model.version.clone(),
             policy: config.policy().to_string(),
@@ -223,13 +229,13 @@ fn run_server(
                 "{} version {} at {} by policy {}: {}",
                 started.model,
                 started.version,
-                started.url,
+                started.urls.join(", "),
                 started.policy,
                 names.join(", ")
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
-        let drained = serve(listener, endpoint, http, stop_signal()).await;
+        let drained = serve(listeners, endpoint, http, stop_signal()).await;
         tracing::info!(?drained, "connections are closed");
         Ok::<(), Failure>(())
     })?;

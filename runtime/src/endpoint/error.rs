@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use mprec_representations::BatchError;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{metrics::Label, service::Refusal};
@@ -97,11 +98,19 @@ pub enum ApiError {
     /// The connection broke, or its framing is wrong, in the middle of the body.
     #[error("the body could not be read to its end")]
     BodyBroken,
-    /// A compressed body.
-    #[error("content encoding `{encoding}` is not supported; send the body as it is")]
+    /// A body in a coding that is not known, or in several.
+    #[error(
+        "content encoding `{encoding}` is not supported; known are gzip, deflate, zstd, identity"
+    )]
     UnsupportedEncoding {
         /// What the header says.
         encoding: String,
+    },
+    /// A body that is not what its coding says.
+    #[error("the body is not `{encoding}` from its first byte to its last")]
+    BadEncoding {
+        /// The coding.
+        encoding: &'static str,
     },
     /// No such model.
     #[error("there is no model `{name}`")]
@@ -156,6 +165,7 @@ pub enum ErrorCode {
     BodyTimeout,
     BodyBroken,
     UnsupportedEncoding,
+    BadEncoding,
     UnknownModel,
     UnknownVersion,
     UnknownRoute,
@@ -170,7 +180,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, StatusCode); 25] = [
+const CODES: [(ErrorCode, &str, StatusCode); 26] = [
     (ErrorCode::BadJson, "bad_json", StatusCode::BAD_REQUEST),
     (ErrorCode::BadHeader, "bad_header", StatusCode::BAD_REQUEST),
     (ErrorCode::BadParameter, "bad_parameter", StatusCode::BAD_REQUEST),
@@ -185,6 +195,7 @@ const CODES: [(ErrorCode, &str, StatusCode); 25] = [
     (ErrorCode::BodyTimeout, "body_timeout", StatusCode::REQUEST_TIMEOUT),
     (ErrorCode::BodyBroken, "body_broken", StatusCode::BAD_REQUEST),
     (ErrorCode::UnsupportedEncoding, "unsupported_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    (ErrorCode::BadEncoding, "bad_encoding", StatusCode::BAD_REQUEST),
     (ErrorCode::UnknownModel, "unknown_model", StatusCode::NOT_FOUND),
     (ErrorCode::UnknownVersion, "unknown_version", StatusCode::NOT_FOUND),
     (ErrorCode::UnknownRoute, "unknown_route", StatusCode::NOT_FOUND),
@@ -243,10 +254,14 @@ impl Label for ErrorCode {
 const MAX_MESSAGE: usize = 400;
 
 /// What is sent for an error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 pub(crate) struct ErrorBody {
+    /// What is wrong, and what to do.
     error: String,
+    /// What is wrong, for programs.
     code: &'static str,
+    /// When a retry may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -273,6 +288,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
             Self::BodyBroken => ErrorCode::BodyBroken,
             Self::UnsupportedEncoding { .. } => ErrorCode::UnsupportedEncoding,
+            Self::BadEncoding { .. } => ErrorCode::BadEncoding,
             Self::UnknownModel { .. } => ErrorCode::UnknownModel,
             Self::UnknownVersion { .. } => ErrorCode::UnknownVersion,
             Self::UnknownRoute => ErrorCode::UnknownRoute,

@@ -8,13 +8,23 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod inputs;
+mod load;
 mod metadata;
 mod model_config;
 mod parameters;
 mod scoring;
 mod statistics;
+mod statuses;
 mod tensor;
 
+pub(crate) use self::{
+    error::ErrorBody,
+    inputs::{DENSE, INPUTS, Inputs, SCORES, SPARSE},
+    load::LoadForm,
+    parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters},
+    scoring::ScoreQuery,
+    tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+};
 pub use self::{
     error::{ApiError, ErrorCode},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
@@ -27,10 +37,5 @@ pub use self::{
         BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics,
         Statistics,
     },
-};
-pub(crate) use self::{
-    inputs::{DENSE, Inputs, SCORES, SPARSE},
-    parameters::{Parameters, RequestParameters},
-    scoring::ScoreQuery,
-    tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+    statuses::Statuses,
 };

@@ -7,6 +7,7 @@
 //! | `GET /v2`, `GET /v2/models/{m}[/versions/{v}]` | what there is |
 //! | `GET /v2/models/{m}[/versions/{v}]/config` | Triton's configuration of the model |
 //! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | what was done, by model and path |
+//! | `GET /v2/openapi.json` | all of this, for programs |
 //! | `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}]/ready` | 200 or 503 |
 //! | `GET /metrics` | Prometheus text |
 //!
@@ -18,8 +19,11 @@
 //! A client that leaves takes its query with it: the receiver of the outcome is dropped, which
 //! whoever would run the query can see.
 
+mod coding;
 mod config;
 mod handler;
+mod listener;
+mod openapi;
 mod pace;
 pub(crate) mod percent;
 mod reply;
@@ -31,6 +35,7 @@ mod tests;
 
 pub use self::{
     config::HttpConfig,
+    listener::{ListenError, ListenOn, Listener, SocketFile},
     server::{Drained, serve},
 };
 pub(crate) use self::{handler::SLA_HEADER, request::HEADER_LENGTH};

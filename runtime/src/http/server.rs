@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Durati
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     task::JoinSet,
 };
@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     config::HttpConfig,
     handler::Handler,
+    listener::{Accepted, Listener, accept},
     pace::{Paced, Progress},
 };
 use crate::{endpoint::Endpoint, metrics::Metrics, service::Service};
@@ -34,7 +35,7 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
+/// Serves `endpoint` on all `listeners` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once and responses ask clients to close; after
 /// [`HttpConfig::drain_delay`] listening stops and idle connections close; requests in flight
@@ -42,12 +43,13 @@ pub struct Drained {
 ///
 /// Runs on the caller's runtime, which needs I/O and timers enabled; every connection is a task.
 pub async fn serve<S: Service + ?Sized>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     endpoint: Arc<Endpoint<S>>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let handler = Arc::new(Handler { endpoint, config });
+    let handler = Arc::new(Handler::new(endpoint, config));
+    let mut first = 0;
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(async {
@@ -61,13 +63,19 @@ pub async fn serve<S: Service + ?Sized>(
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= handler.config.max_connections => {
+            accepted = accept(&listeners, &mut first) => match accepted {
+                Ok(stream) if connections.len() >= handler.config.max_connections => {
                     handler.endpoint.metrics.connections_refused.add_one();
-                    // Whether it fits the socket's buffer or not, nobody waits for it.
-                    let _ = stream.try_write(TOO_MANY);
+                    stream.dismiss(TOO_MANY);
                 }
-                Ok((stream, _)) => {
+                Ok(Accepted::Tcp(stream)) => {
+                    // Without it, small responses would wait for the client's delayed acknowledgements.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "no-delay could not be set");
+                    }
+                    connections.spawn(connection(stream, Arc::clone(&handler), stopped.clone()));
+                }
+                Ok(Accepted::Unix(stream)) => {
                     connections.spawn(connection(stream, Arc::clone(&handler), stopped.clone()));
                 }
                 Err(error) => {
@@ -77,21 +85,17 @@ pub async fn serve<S: Service + ?Sized>(
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     stop.send_replace(true);
     drain(connections, handler.config.drain_timeout).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Without it, small responses would wait for the client's delayed acknowledgements.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no-delay could not be set");
-    }
     let _open = Open::new(&handler.endpoint.metrics);
     let progress = Arc::new(Progress::default());
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&progress), &handler.config));
