@@ -37,7 +37,7 @@ pub(crate) const SLA_HEADER: &str = "mprec-sla-ms";
 pub(super) const LOAD_FORMAT_HEADER: &str = "endpoint-load-metrics-format";
 
 /// The report.
-const LOAD_HEADER: HeaderName = HeaderName::from_static("endpoint-load-metrics");
+const LOAD_HEADER: &str = "endpoint-load-metrics";
 
 /// Bodies above this many bytes are parsed on another thread: parsing them takes milliseconds, in
 /// which this thread could not serve its other connections.
@@ -170,7 +170,7 @@ impl<S: Service + ?Sized> Handler<S> {
             && let Some(load) = self.endpoint.service.load(&model)
             && let Ok(report) = HeaderValue::from_str(&form.report(&load))
         {
-            reply.headers_mut().insert(LOAD_HEADER, report);
+            reply.headers_mut().insert(HeaderName::from_static(LOAD_HEADER), report);
         }
         Ok(reply)
     }

@@ -171,14 +171,18 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        let file = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
+}
+
+/// Device and number of a file.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = Self::of(&self.path).is_ok_and(|file| file.identity == self.identity);
+        let ours = identity(&self.path).is_ok_and(|identity| identity == self.identity);
         // If it cannot be removed, the next process finds it stale.
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, path = %self.path.display(), "a socket could not be removed");

@@ -92,7 +92,7 @@ pub async fn serve<S: Service + ?Sized>(
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {
