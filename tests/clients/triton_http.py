@@ -63,10 +63,9 @@ for ours, theirs in zip(config["input"], shown["inputs"]):
 # The same scores in every form, compressed or not.
 before = statistics()
 dense, sparse = samples.draw(700)
-reference = client.infer(model, inputs(dense, sparse)).as_numpy("scores")
-assert reference.shape == (700,) and reference.dtype == np.float32
-assert (reference > 0).all() and (reference < 1).all()
-queries = 1
+# Which path answers is the router's choice, and every path has scores of its own.
+expected = {}
+queries = 0
 for send_binary in [False, True]:
     for get_binary in [False, True]:
         for request in [None, "gzip", "deflate"]:
@@ -78,10 +77,12 @@ for send_binary in [False, True]:
                     request_compression_algorithm=request,
                     response_compression_algorithm=response,
                 )
-                same = np.abs(result.as_numpy("scores") - reference).max()
-                # Which path answers is the router's choice; paths of one variant agree, variants do not.
+                got = result.as_numpy("scores")
+                assert got.shape == (700,) and got.dtype == np.float32
+                assert (got > 0).all() and (got < 1).all()
                 path = result.get_response()["parameters"]["path"]
-                assert same < 1e-6 or path != "table@cpu", (same, path)
+                far = np.abs(got - expected.setdefault(path, got)).max()
+                assert far < 1e-6, (far, path, send_binary, get_binary, request, response)
                 queries += 1
 
 # Parameters.

@@ -3,7 +3,7 @@
     tutorial.py TUTORIAL MPREC PYTHON
 
 Differences from what a reader does: the binary is MPREC instead of an installed one, PYTHON is used where the tutorial makes
-an environment for the same packages, and ports are free ones.
+an environment for the same packages, ports are free ones, and the Rust example is the one that `cargo test` built, if it did.
 """
 
 import os
@@ -31,6 +31,12 @@ has_grpc = "--grpc-listen" in subprocess.run([mprec, "serve", "--help"], capture
 more = '[ "$1" != serve ] || set -- "$@" --grpc-listen 127.0.0.1:0' if has_grpc else ":"
 shim.write_text(f"#!/bin/sh\n{more}\nexec {shlex.quote(mprec)} \"$@\"\n")
 shim.chmod(0o755)
+
+example = pathlib.Path("target/debug/examples/client").absolute()
+if example.exists():
+    cargo = folder / "bin/cargo"
+    cargo.write_text(f'#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec {shlex.quote(str(example))} "$@"\n')
+    cargo.chmod(0o755)
 
 script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT"]
 for kind, block in blocks:
