@@ -83,6 +83,24 @@ pub struct Answer {
     pub batch_samples: usize,
 }
 
+/// How busy the paths of a model are, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Share of the workers that are busy, plus what waits as time of all workers over the SLA. Up to 1 what
+    /// arrives can run at once; at 2 it waits as long as it may.
+    pub utilization: f64,
+    /// Queries that wait.
+    pub queued_queries: usize,
+    /// Samples that wait.
+    pub queued_samples: usize,
+    /// Workers that run something.
+    pub busy_workers: u32,
+    /// All workers.
+    pub workers: u32,
+    /// Paths that can be given work.
+    pub paths_up: u32,
+}
+
 /// Why a query was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -145,6 +163,12 @@ pub trait Service: Send + Sync + 'static {
     /// Reports what only the service knows, such as queues, before metrics are rendered.
     fn observe(&self, metrics: &Metrics) {
         let _ = metrics;
+    }
+
+    /// How busy it is now; `None` if the service cannot tell.
+    fn load(&self, model: &Model) -> Option<Load> {
+        let _ = model;
+        None
     }
 
     /// What was done for a model since it began to be served; all zero if the service does not count.

@@ -1,11 +1,11 @@
 //! A configuration whose values were proved.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use mprec_router::PolicyName;
 
 use super::ByteSize;
-use crate::record::RecordOptions;
+use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +36,10 @@ pub struct ModelConfig {
 /// Where and what the endpoint accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Address and port of HTTP.
-    pub listen: SocketAddr,
+    /// Where HTTP listens; never empty, no two alike.
+    pub listen: Vec<ListenOn>,
+    /// Whose statuses errors get.
+    pub errors: Statuses,
     /// Address and port of gRPC; `None` where it is off.
     pub grpc: Option<SocketAddr>,
     /// Largest request body, or message of gRPC.

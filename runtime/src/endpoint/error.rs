@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode as Http;
 use mprec_representations::BatchError;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tonic::Code as Grpc;
 
@@ -105,11 +106,19 @@ pub enum ApiError {
     /// The connection broke, or its framing is wrong, in the middle of the body.
     #[error("the body could not be read to its end")]
     BodyBroken,
-    /// A compressed body.
-    #[error("content encoding `{encoding}` is not supported; send the body as it is")]
+    /// A body in a coding that is not known, or in several.
+    #[error(
+        "content encoding `{encoding}` is not supported; known are gzip, deflate, zstd, identity"
+    )]
     UnsupportedEncoding {
         /// What the header says.
         encoding: String,
+    },
+    /// A body that is not what its coding says.
+    #[error("the body is not `{encoding}` from its first byte to its last")]
+    BadEncoding {
+        /// The coding.
+        encoding: &'static str,
     },
     /// No such model.
     #[error("there is no model `{name}`")]
@@ -165,6 +174,7 @@ pub enum ErrorCode {
     BodyTimeout,
     BodyBroken,
     UnsupportedEncoding,
+    BadEncoding,
     UnknownModel,
     UnknownVersion,
     UnknownRoute,
@@ -179,7 +189,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, Http, Grpc); 26] = [
+const CODES: [(ErrorCode, &str, Http, Grpc); 27] = [
     (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
@@ -200,6 +210,7 @@ const CODES: [(ErrorCode, &str, Http, Grpc); 26] = [
         Http::UNSUPPORTED_MEDIA_TYPE,
         Grpc::Unimplemented,
     ),
+    (ErrorCode::BadEncoding, "bad_encoding", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::UnknownModel, "unknown_model", Http::NOT_FOUND, Grpc::NotFound),
     (ErrorCode::UnknownVersion, "unknown_version", Http::NOT_FOUND, Grpc::NotFound),
     (ErrorCode::UnknownRoute, "unknown_route", Http::NOT_FOUND, Grpc::Unimplemented),
@@ -273,10 +284,14 @@ impl Label for ErrorCode {
 const MAX_MESSAGE: usize = 400;
 
 /// What is sent for an error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 pub(crate) struct ErrorBody {
+    /// What is wrong, and what to do.
     pub(crate) error: String,
+    /// What is wrong, for programs.
     pub(crate) code: &'static str,
+    /// When a retry may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
 }
@@ -304,6 +319,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
             Self::BodyBroken => ErrorCode::BodyBroken,
             Self::UnsupportedEncoding { .. } => ErrorCode::UnsupportedEncoding,
+            Self::BadEncoding { .. } => ErrorCode::BadEncoding,
             Self::UnknownModel { .. } => ErrorCode::UnknownModel,
             Self::UnknownVersion { .. } => ErrorCode::UnknownVersion,
             Self::UnknownRoute => ErrorCode::UnknownRoute,

@@ -13,7 +13,7 @@ use mprec_representations::{Batch, BatchShape, OutOfVocabulary, Schema, SparseFe
 use tokio::sync::oneshot;
 
 use crate::service::{
-    Answer, Model, ModelWork, Outcome, PathWork, Refusal, ScoreRequest, Service, Spent,
+    Answer, Load, Model, ModelWork, Outcome, PathWork, Refusal, ScoreRequest, Service, Spent,
 };
 
 pub(crate) const SLA: Duration = Duration::from_millis(250);
@@ -101,6 +101,17 @@ impl Service for Fake {
 
     fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
+    }
+
+    fn load(&self, _model: &Model) -> Option<Load> {
+        Some(Load {
+            utilization: 0.25,
+            queued_queries: 1,
+            queued_samples: 20,
+            busy_workers: 1,
+            workers: 4,
+            paths_up: 2,
+        })
     }
 
     fn work(&self, _model: &Model) -> ModelWork {

@@ -1,20 +1,19 @@
-//! Taking connections, whatever is spoken on them, and stopping without losing a request.
+//! Taking connections, wherever they come from and whatever is spoken on them, and stopping without losing a request.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
-use super::scoring::Endpoint;
+use super::{
+    listener::{Accepted, Listener, accept},
+    scoring::Endpoint,
+};
 use crate::{metrics::Metrics, service::Service};
 
 /// Wait after an error of `accept`: most are a lack of file descriptors, which only time cures.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
-/// How a listener takes connections and lets go of them.
+/// How a server takes connections and lets go of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listening {
     /// Most open connections.
@@ -40,17 +39,18 @@ pub struct Drained {
 /// that it is not ready; after the delay listening ends and `stop` is set, at which connections are
 /// to end as soon as they can; what is left after the limit is cut.
 pub(crate) async fn listen<S, F>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     endpoint: &Endpoint<S>,
     listening: Listening,
     shutdown: impl Future<Output = ()>,
     stop: watch::Sender<bool>,
-    connect: impl Fn(TcpStream) -> F,
+    connect: impl Fn(Accepted) -> F,
 ) -> Drained
 where
     S: Service + ?Sized,
     F: Future<Output = ()> + Send + 'static,
 {
+    let mut first = 0;
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(async {
         shutdown.await;
@@ -63,16 +63,16 @@ where
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= listening.max_connections => {
+            accepted = accept(&listeners, &mut first) => match accepted {
+                Ok(stream) if connections.len() >= listening.max_connections => {
                     endpoint.metrics.connections_refused.add_one();
-                    // Whether it fits the socket's buffer or not, nobody waits for it.
-                    let _ = stream.try_write(listening.refusal);
+                    stream.dismiss(listening.refusal);
                 }
-                Ok((stream, _)) => {
-                    // Without it, small responses would wait for the client's delayed
-                    // acknowledgements.
-                    if let Err(error) = stream.set_nodelay(true) {
+                Ok(stream) => {
+                    if let Accepted::Tcp(stream) = &stream
+                        // Without it, small responses would wait for delayed acknowledgements.
+                        && let Err(error) = stream.set_nodelay(true)
+                    {
                         tracing::debug!(%error, "no-delay could not be set");
                     }
                     let open = Open::new(&endpoint.metrics);
@@ -89,7 +89,7 @@ where
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     stop.send_replace(true);
     drain(connections, listening.drain_timeout).await
 }

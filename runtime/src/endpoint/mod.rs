@@ -10,6 +10,8 @@ mod error;
 pub(crate) mod fake;
 mod inputs;
 mod listen;
+mod listener;
+mod load;
 mod metadata;
 mod model_config;
 #[cfg(test)]
@@ -17,19 +19,24 @@ pub(crate) mod no_work;
 mod parameters;
 mod scoring;
 mod statistics;
+mod statuses;
 mod tensor;
 
 pub(crate) use self::{
     budget::{SLA_HEADER, budget_of, only},
-    inputs::{DENSE, Inputs, SCORES, SPARSE},
+    error::ErrorBody,
+    inputs::{DENSE, INPUTS, Inputs, SCORES, SPARSE},
     listen::{Listening, listen},
-    parameters::{Parameters, RequestParameters, Scalar},
+    listener::Accepted,
+    load::LoadForm,
+    parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     scoring::ScoreQuery,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
 };
 pub use self::{
     error::{ApiError, ErrorCode},
     listen::Drained,
+    listener::{ListenError, ListenOn, Listener, SocketFile},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
     model_config::{
         ConfigTensor, DynamicBatching, LatestVersions, ModelConfig, QueuePolicy, TransactionPolicy,
@@ -40,4 +47,5 @@ pub use self::{
         BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics,
         Statistics,
     },
+    statuses::Statuses,
 };

@@ -3,13 +3,14 @@
 //! Members are named as in Triton's schema, and only those are there that say something of the model. Its
 //! shapes leave out the samples, which are the batch dimension; those of the metadata have it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::{DENSE, SCORES, SPARSE};
 use crate::service::{DEFAULT_PRIORITY, Model, PRIORITY_LEVELS};
 
 /// Reply of `GET /v2/models/{m}[/versions/{v}]/config`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelConfig {
     /// The model's name.
     pub name: String,
@@ -32,21 +33,21 @@ pub struct ModelConfig {
 }
 
 /// Which versions of a model are served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionPolicy {
     /// The latest ones.
     pub latest: LatestVersions,
 }
 
 /// The latest versions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LatestVersions {
     /// How many.
     pub num_versions: u32,
 }
 
 /// An input or output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigTensor {
     /// Its name in requests and replies.
     pub name: String,
@@ -57,7 +58,7 @@ pub struct ConfigTensor {
 }
 
 /// How requests become batches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DynamicBatching {
     /// Priorities that are told apart; 1 is the most important.
     pub priority_levels: u32,
@@ -68,7 +69,7 @@ pub struct DynamicBatching {
 }
 
 /// What happens to what waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueuePolicy {
     /// `REJECT`: what would be late is answered with an error.
     pub timeout_action: String,
@@ -80,7 +81,7 @@ pub struct QueuePolicy {
 }
 
 /// How many responses a request gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionPolicy {
     /// Whether other than one.
     pub decoupled: bool,

@@ -9,19 +9,20 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{MemoryKind, Model, ModelWork, PathWork, Spent, Stages};
 
 /// Reply of `GET /v2/models[/{m}[/versions/{v}]]/stats`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Statistics {
     /// For every model, its own row and then those of its paths.
     pub model_stats: Vec<ModelStatistics>,
 }
 
 /// One row: a model's, or a path's.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelStatistics {
     /// The model's name, or `model:path`.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct ModelStatistics {
 }
 
 /// How often, and how long in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DurationStatistics {
     /// How often.
     pub count: u64,
@@ -51,7 +52,7 @@ pub struct DurationStatistics {
 }
 
 /// Queries. All counts but those of `fail` and the cache are the number of queries answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct InferenceStatistics {
     /// Queries answered, from arrival to the answer.
     pub success: DurationStatistics,
@@ -72,7 +73,7 @@ pub struct InferenceStatistics {
 }
 
 /// Batches of about one size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BatchStatistics {
     /// Samples of the largest batch of its class; classes are powers of two, so that they are few.
     pub batch_size: u64,
@@ -85,7 +86,7 @@ pub struct BatchStatistics {
 }
 
 /// Memory on one device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryUsage {
     /// `CPU` or `GPU`.
     #[serde(rename = "type")]

@@ -22,7 +22,7 @@ use crate::{
     config::QueueLimits,
     paths::ResidentPath,
     record::{self, Header, LogWriter, RecordOptions},
-    service::{Memory, Model, ModelWork, Outcome, Refusal, ScoreRequest, Service},
+    service::{Load, Memory, Model, ModelWork, Outcome, Refusal, ScoreRequest, Service},
 };
 
 /// What an engine is made of, beside its paths.
@@ -253,6 +253,10 @@ impl Service for Engine {
             };
             metrics.observe_path(&path.name, &observation);
         }
+    }
+
+    fn load(&self, _model: &Model) -> Option<Load> {
+        Some(stats::load(&self.shared))
     }
 
     fn work(&self, _model: &Model) -> ModelWork {

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use mprec_backends::CacheStatistics;
-use mprec_router::{Health, PathId, Promises};
+use mprec_router::{DeviceId, Health, PathId, Promises};
 
 use super::{ledger::Ledger, shared::Shared, ticket::PathLabel};
 use crate::{
     record::RecordStats,
-    service::{ModelWork, Refusal, Spent},
+    service::{Load, ModelWork, Refusal, Spent},
 };
 
 /// Counters since the start and gauges of one moment, for metrics and reports.
@@ -142,6 +142,34 @@ pub(super) fn work(shared: &Shared) -> ModelWork {
     let mut paths: Vec<_> = paths.map(path).collect();
     paths.sort_by(|a, b| a.path.cmp(&b.path));
     ModelWork { refused: Spent { count: refused, time: counts.refused_time }, paths }
+}
+
+/// How busy the workers are now.
+pub(super) fn load(shared: &Shared) -> Load {
+    let mut state = shared.state();
+    let now = shared.clock.now();
+    state.forget_gone(&shared.gone, now);
+    let (queued_queries, queued_samples) = state.waiting();
+    let router = state.router.state();
+    let (mut workers, mut idle, mut queued) = (0, 0, Duration::ZERO);
+    for at in 0..router.profiles().devices().len() {
+        // Devices are numbered in 16 bits.
+        let device = DeviceId(at as u16);
+        workers += router.lanes(device).count();
+        idle += router.lanes(device).idle();
+        queued += router.queued_work(device);
+    }
+    let up = |path: &PathId| router.path(*path).health == Health::Up;
+    let (busy_workers, all) = ((workers - idle) as u32, workers as f64);
+    let waits = queued.as_secs_f64() / shared.model.sla.as_secs_f64();
+    Load {
+        utilization: (f64::from(busy_workers) + waits) / all,
+        queued_queries,
+        queued_samples,
+        busy_workers,
+        workers: workers as u32,
+        paths_up: router.profiles().ids().filter(up).count() as u32,
+    }
 }
 
 fn together(caches: impl Iterator<Item = CacheStatistics>) -> CacheStatistics {

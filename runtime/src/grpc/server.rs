@@ -14,14 +14,14 @@ use std::{
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::Instant,
 };
 
 use super::{config::GrpcConfig, inference::Shared, respond::Responder};
 use crate::{
-    endpoint::{Drained, Endpoint, Listening, listen},
+    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, listen},
     service::Service,
 };
 
@@ -32,7 +32,7 @@ const MAX_FRAME_BYTES: u32 = 256 << 10;
 /// begun to speak HTTP/2 never does.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
+/// Serves `endpoint` on all `listeners` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once; after [`GrpcConfig::drain_delay`]
 /// listening stops, clients are told to open no calls, streams end behind what they have in flight,
@@ -42,7 +42,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Runs on the caller's runtime, which needs I/O and timers enabled; every connection and every call
 /// is a task.
 pub async fn serve<S: Service + ?Sized>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     endpoint: Arc<Endpoint<S>>,
     config: GrpcConfig,
     shutdown: impl Future<Output = ()>,
@@ -57,13 +57,21 @@ pub async fn serve<S: Service + ?Sized>(
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped });
     let responder = Arc::new(Responder::new(Arc::clone(&shared)));
-    let connect = |stream| connection(stream, Arc::clone(&shared), Arc::clone(&responder));
-    listen(listener, &endpoint, listening, shutdown, stop, connect).await
+    let connect = |accepted| {
+        let (shared, responder) = (Arc::clone(&shared), Arc::clone(&responder));
+        async {
+            match accepted {
+                Accepted::Tcp(stream) => connection(stream, shared, responder).await,
+                Accepted::Unix(stream) => connection(stream, shared, responder).await,
+            }
+        }
+    };
+    listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     shared: Arc<Shared<S>>,
     responder: Arc<Responder<S>>,
 ) {

@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
 
@@ -15,7 +15,7 @@ use super::{
     pace::{Paced, Progress},
 };
 use crate::{
-    endpoint::{Drained, Endpoint, Listening, listen},
+    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, listen},
     service::Service,
 };
 
@@ -24,7 +24,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appl
     content-length: 62\r\nconnection: close\r\nretry-after: 1\r\n\r\n\
     {\"error\":\"too many connections are open\",\"code\":\"unavailable\"}";
 
-/// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
+/// Serves `endpoint` on all `listeners` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once and responses ask clients to close; after
 /// [`HttpConfig::drain_delay`] listening stops and idle connections close; requests in flight
@@ -32,7 +32,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appl
 ///
 /// Runs on the caller's runtime, which needs I/O and timers enabled; every connection is a task.
 pub async fn serve<S: Service + ?Sized>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     endpoint: Arc<Endpoint<S>>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
@@ -43,15 +43,23 @@ pub async fn serve<S: Service + ?Sized>(
         drain_timeout: config.drain_timeout,
         refusal: TOO_MANY,
     };
-    let handler = Arc::new(Handler { endpoint: Arc::clone(&endpoint), config });
+    let handler = Arc::new(Handler::new(Arc::clone(&endpoint), config));
     let (stop, stopped) = watch::channel(false);
-    let connect = |stream| connection(stream, Arc::clone(&handler), stopped.clone());
-    listen(listener, &endpoint, listening, shutdown, stop, connect).await
+    let connect = |accepted| {
+        let (handler, stopped) = (Arc::clone(&handler), stopped.clone());
+        async {
+            match accepted {
+                Accepted::Tcp(stream) => connection(stream, handler, stopped).await,
+                Accepted::Unix(stream) => connection(stream, handler, stopped).await,
+            }
+        }
+    };
+    listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {

@@ -62,7 +62,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
-        let task = tokio::spawn(serve(listener, Arc::new(endpoint), config, async {
+        let task = tokio::spawn(serve(vec![listener.into()], Arc::new(endpoint), config, async {
             let _ = stopped.await;
         }));
         Self { address, service, metrics, stop: Some(stop), task }

@@ -163,7 +163,7 @@ fn overhead_of_a_round_trip() {
     let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
     let endpoint = Endpoint::new(Arc::new(NoWork::default()), metrics, Limits::default());
     let config = GrpcConfig::default();
-    runtime.spawn(serve(listener, Arc::new(endpoint), config, std::future::pending()));
+    runtime.spawn(serve(vec![listener.into()], Arc::new(endpoint), config, std::future::pending()));
     for samples in [1, SAMPLES] {
         let message = kaggle_request(samples).encode_to_vec();
         let mut infer = vec![0];

@@ -70,7 +70,12 @@ fn overhead_of_a_round_trip() {
     let service = Arc::new(NoWork::default());
     let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
     let endpoint = Endpoint::new(service, Arc::clone(&metrics), Limits::default());
-    let server = serve(listener, Arc::new(endpoint), HttpConfig::default(), std::future::pending());
+    let server = serve(
+        vec![listener.into()],
+        Arc::new(endpoint),
+        HttpConfig::default(),
+        std::future::pending(),
+    );
     runtime.spawn(server);
     for samples in [1, SAMPLES] {
         let (json, binary, length) = bodies(samples);
