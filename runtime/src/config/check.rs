@@ -125,7 +125,7 @@ fn check_listen(listen: Option<&OneOrMany>) -> Result<Vec<ListenOn>, ConfigError
     ensure((1..=MAX_LISTENERS).contains(&texts.len()), key, count, expected)?;
     let mut checked = Vec::new();
     for text in texts {
-        let on = text.parse::<ListenOn>().map_err(|()| ConfigError::Value {
+        let on = ListenOn::parse(text).ok_or_else(|| ConfigError::Value {
             key: key.into(),
             value: quoted(text),
             expected: "write address and port, for example \"127.0.0.1:8000\", or a socket, \

@@ -205,16 +205,14 @@ impl fmt::Display for ListenOn {
     }
 }
 
-impl std::str::FromStr for ListenOn {
-    type Err = ();
-
-    /// `address:port`, or `unix:` and the name of a file.
-    fn from_str(text: &str) -> Result<Self, ()> {
+impl ListenOn {
+    /// From `address:port`, or `unix:` and the name of a file; `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("unix:") {
             // A NUL ends names of files, and one at the start would be another kind of socket.
-            Some(path) if path.is_empty() || path.contains('\0') => Err(()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| ()),
+            Some(path) if path.is_empty() || path.contains('\0') => None,
+            Some(path) => Some(Self::Unix(path.into())),
+            None => text.parse().ok().map(Self::Tcp),
         }
     }
 }
