@@ -1,6 +1,7 @@
 """Drives a server with `tritonclient` (gRPC), as its users do, and prints what was checked.
 
     python grpc_client.py 127.0.0.1:8001 http://127.0.0.1:8000
+    python grpc_client.py FILE                      # into which the server printed its first line (`mprec serve --json`)
 
 Every call of the client that the server implements is made, plain and from asyncio; what it does not
 implement must be refused as such. Scores are compared with those of the HTTP endpoint.
@@ -269,5 +270,14 @@ def main(address, url):
     print(json.dumps({"model": model, "samples": SAMPLES, "ok": True}))
 
 
+def places(arguments):
+    """Where gRPC and HTTP are."""
+    if len(arguments) == 2:
+        return arguments
+    with open(arguments[0], encoding="utf-8") as file:
+        started = json.loads(file.readline())
+    return started["grpc"], started["url"]
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*places(sys.argv[1:]))

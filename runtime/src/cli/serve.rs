@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
 use futures_util::FutureExt as _;
 use mprec_representations::{BatchShape, Bundle};
@@ -272,10 +273,6 @@ fn run_server(
     // What the endpoint took has been answered or cut off; nothing waits for the engine now.
     engine.shutdown(config.drain().min(Duration::from_secs(2)));
     Ok(())
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Completes when the process is asked to stop.

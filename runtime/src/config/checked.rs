@@ -1,6 +1,6 @@
 //! A configuration whose values were proved.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use mprec_router::PolicyName;
 
