@@ -237,9 +237,7 @@ mod tests {
         for row in ROUTES {
             for path in row.paths() {
                 let path = path.replace("{model_name}", "m").replace("{model_version}", "1");
-                // Kinds outlive the loop, and have the lifetime of what they name.
-                let path: &str = path.leak();
-                let route = Route::of(path).unwrap_or_else(|| panic!("{path} has no route"));
+                let route = Route::of(&path).unwrap_or_else(|| panic!("{path} has no route"));
                 assert!(route.verbs().contains(row.verb), "{path}");
                 let name = format!("{route:?}");
                 kinds.insert(name.split('(').next().unwrap_or_default().to_owned());
