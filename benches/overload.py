@@ -83,7 +83,8 @@ def measure(options):
 
 def serve(options, paths, policy, qps, seed):
     arguments = [options.mprec, "serve", "--bundle", options.bundle, "--profiles", options.profiles, "--paths", ",".join(paths),
-                 "--policy", policy, "--sla-ms", options.sla_ms, "--listen", "127.0.0.1:0", "--json", "--quiet"]
+                 "--policy", policy, "--sla-ms", options.sla_ms, "--listen", "127.0.0.1:0",
+                 "--grpc-listen", "off", "--json", "--quiet"]
     server = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline()

@@ -73,6 +73,7 @@ impl Drop for Server {
 pub(crate) fn serve(folder: &Path, arguments: &[&str]) -> (Server, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
         .args(["serve", "--bundle", "model", "--listen", "127.0.0.1:0", "--json", "--quiet"])
+        .args(["--grpc-listen", "off"])
         .args(arguments)
         .current_dir(folder)
         .stdout(Stdio::piped())

@@ -375,6 +375,15 @@ impl RouterState {
         }
     }
 
+    /// Lane time of what waits for a device.
+    ///
+    /// # Panics
+    ///
+    /// If `device` is not from these profiles.
+    pub fn queued_work(&self, device: DeviceId) -> Duration {
+        Duration::from_nanos(self.devices[usize::from(device.0)].queued_ns.max(0.0) as u64)
+    }
+
     /// Lane time that is queued or running on a device, per lane.
     pub(crate) fn workload_ns(&self, device: DeviceId, now: Time) -> f64 {
         let state = &self.devices[usize::from(device.0)];

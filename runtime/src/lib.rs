@@ -5,6 +5,7 @@ pub mod config;
 pub mod endpoint;
 pub mod engine;
 pub mod experiment;
+pub mod grpc;
 pub mod http;
 pub mod load;
 pub mod metrics;

@@ -4,6 +4,8 @@
 //! and renders the [`Answer`] or the [`Refusal`]. The engine is one service; a service that does
 //! no work is how the cost of the protocol itself is measured.
 
+mod work;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -13,6 +15,7 @@ use std::{
 use mprec_representations::{Batch, BatchShape, Schema};
 use tokio::sync::oneshot;
 
+pub use self::work::{BatchWork, Memory, MemoryKind, ModelWork, PathWork, Spent, Stages};
 use crate::metrics::Metrics;
 
 /// A model as clients see it: one name and version, behind which any path may answer.
@@ -45,9 +48,15 @@ pub struct ScoreRequest {
     pub deadline: Instant,
     /// Lowest acceptable expected accuracy of the path that answers, in `[0, 1]`.
     pub min_quality: Option<f64>,
-    /// 0 is the default, 1 the most important (Triton's meaning).
+    /// 0 is the default, 1 the most important (Triton's meaning); see [`PRIORITY_LEVELS`].
     pub priority: u32,
 }
+
+/// Priorities that are told apart: this and all numbers beyond are the least important.
+pub const PRIORITY_LEVELS: u32 = 3;
+
+/// The priority that 0 stands for.
+pub const DEFAULT_PRIORITY: u32 = 2;
 
 /// Scores, and how they came about.
 #[derive(Debug, Clone)]
@@ -64,12 +73,32 @@ pub struct Answer {
     pub quality: f64,
     /// Whether a better path was passed over because it would have been late.
     pub downgraded: bool,
+    /// From arrival to the finish that was expected when the path was chosen.
+    pub predicted: Duration,
     /// From arrival to the start of the batch.
     pub queue: Duration,
     /// The batch's time on its worker.
     pub compute: Duration,
     /// Samples of the batch in which the query was run.
     pub batch_samples: usize,
+}
+
+/// How busy the paths of a model are, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Share of the workers that are busy, plus what waits as time of all workers over the SLA. Up to 1 what
+    /// arrives can run at once; at 2 it waits as long as it may.
+    pub utilization: f64,
+    /// Queries that wait.
+    pub queued_queries: usize,
+    /// Samples that wait.
+    pub queued_samples: usize,
+    /// Workers that run something.
+    pub busy_workers: u32,
+    /// All workers.
+    pub workers: u32,
+    /// Paths that can be given work.
+    pub paths_up: u32,
 }
 
 /// Why a query was not answered.
@@ -134,6 +163,18 @@ pub trait Service: Send + Sync + 'static {
     /// Reports what only the service knows, such as queues, before metrics are rendered.
     fn observe(&self, metrics: &Metrics) {
         let _ = metrics;
+    }
+
+    /// How busy it is now; `None` if the service cannot tell.
+    fn load(&self, model: &Model) -> Option<Load> {
+        let _ = model;
+        None
+    }
+
+    /// What was done for a model since it began to be served; all zero if the service does not count.
+    fn work(&self, model: &Model) -> ModelWork {
+        let _ = model;
+        ModelWork::default()
     }
 
     /// Takes a query without blocking. Exactly one outcome follows for every query taken.

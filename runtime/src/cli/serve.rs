@@ -1,23 +1,24 @@
 //! `mprec serve`: the endpoint.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::FutureExt as _;
 use mprec_representations::{BatchShape, Bundle};
 use mprec_router::Profiles;
 use mprec_runtime::{
-    config::{Config, ConfigFile},
+    config::{Config, ConfigFile, OneOrMany},
     endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
-    http::{HttpConfig, serve},
+    grpc::{self, GrpcConfig},
+    http::{self, HttpConfig, ListenOn, Listener},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
 };
 use serde::Serialize;
-use tokio::net::TcpListener;
 
 use super::{
     Failure, InputError as _, Output, Run,
@@ -45,9 +46,12 @@ pub(super) struct Serve {
     /// Deadline of a query that names none.
     #[arg(long)]
     sla_ms: Option<f64>,
-    /// Address and port; port 0 takes a free one.
+    /// Address and port, or `unix:` and a file; may be given several times. Port 0 takes a free one.
     #[arg(long)]
-    listen: Option<String>,
+    listen: Vec<String>,
+    /// Address and port of gRPC, or `off`; default: 127.0.0.1:8001.
+    #[arg(long, value_name = "LISTEN")]
+    grpc_listen: Option<String>,
     /// Worker threads; default: one per core.
     #[arg(long)]
     workers: Option<u32>,
@@ -73,7 +77,12 @@ pub(super) struct Serve {
 
 #[derive(Serialize)]
 struct Started {
+    /// The first of `urls`.
     url: String,
+    urls: Vec<String>,
+    /// Address and port of gRPC, where it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<String>,
     model: String,
     version: String,
     policy: String,
@@ -108,7 +117,9 @@ impl Serve {
         if self.check {
             let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
             return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
-                format!("valid: {} on {}", names.join(", "), config.server().listen)
+                let places = config.server().listen.iter().map(ToString::to_string);
+                let places = places.collect::<Vec<_>>().join(", ");
+                format!("valid: {} on {places}", names.join(", "))
             });
         }
         let profiles = self.profiles(&config, &bundle, &resident, output)?;
@@ -124,7 +135,10 @@ impl Serve {
         set(&mut file.model.bundle, &self.bundle);
         set(&mut file.objective.policy, &self.policy);
         set(&mut file.constraints.sla_ms, &self.sla_ms);
-        set(&mut file.server.listen, &self.listen);
+        if !self.listen.is_empty() {
+            file.server.listen = Some(OneOrMany::Many(self.listen.clone()));
+        }
+        set(&mut file.server.grpc, &self.grpc_listen);
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
@@ -194,25 +208,41 @@ fn run_server(
     })?);
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
+    let limits = config.server();
     let http = HttpConfig {
-        max_body_bytes: config.server().max_body_bytes,
+        statuses: limits.errors,
+        max_body_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
+    };
+    let grpc = GrpcConfig {
+        max_message_bytes: limits.max_body_bytes,
+        drain_timeout: config.drain(),
+        ..GrpcConfig::default()
     };
     // Connections need little of a core; the workers need the rest.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("mprec-http")
+        .thread_name("mprec-endpoint")
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let address = config.server().listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        let address: SocketAddr = listener.local_addr()?;
+        let mut listeners = Vec::new();
+        for on in &limits.listen {
+            listeners.push(Listener::bind(on).await?);
+        }
+        let urls = listeners.iter().map(Listener::url).collect::<Result<Vec<_>, _>>()?;
+        let grpc_listener = match limits.grpc {
+            Some(address) => Some(Listener::bind(&ListenOn::Tcp(address)).await.context(
+                "gRPC has no port; choose another with `--grpc-listen`, or switch it `off`",
+            )?),
+            None => None,
+        };
+        let grpc_url = grpc_listener.as_ref().map(Listener::url).transpose()?;
         let started = Started {
-            url: format!("http://{address}"),
+            url: urls[0].clone(),
+            urls: urls.clone(),
+            grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
             model: model.name.clone(),
             version: model.version.clone(),
             policy: config.policy().to_string(),
@@ -220,17 +250,24 @@ fn run_server(
         };
         output.result(&started, || {
             format!(
-                "{} version {} at {} by policy {}: {}",
+                "{} version {} at {}{} by policy {}: {}",
                 started.model,
                 started.version,
-                started.url,
+                started.urls.join(", "),
+                started.grpc.as_ref().map(|at| format!(" and grpc://{at}")).unwrap_or_default(),
                 started.policy,
                 names.join(", ")
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
-        let drained = serve(listener, endpoint, http, stop_signal()).await;
-        tracing::info!(?drained, "connections are closed");
+        let stop = stop_signal().shared();
+        let grpc = async {
+            let listener = grpc_listener?;
+            Some(grpc::serve(vec![listener], Arc::clone(&endpoint), grpc, stop.clone()).await)
+        };
+        let http = http::serve(listeners, Arc::clone(&endpoint), http, stop.clone());
+        let (http, grpc) = tokio::join!(http, grpc);
+        tracing::info!(?http, ?grpc, "connections are closed");
         Ok::<(), Failure>(())
     })?;
     // What the endpoint took has been answered or cut off; nothing waits for the engine now.

@@ -33,7 +33,7 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let child = Command::new(program)
-            .args(["serve", "--json", "--quiet", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--json", "--quiet", "--listen", "127.0.0.1:0", "--grpc-listen", "off"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

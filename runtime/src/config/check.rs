@@ -14,13 +14,16 @@ use mprec_router::PolicyName;
 
 use super::{
     Budgets, Config, ConfigError, ConfigFile, Constraints, Declared, DeclaredQuality, ModelConfig,
-    ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving, ServingFile,
-    VariantFile, default,
+    OneOrMany, ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving,
+    ServingFile, VariantFile, default,
 };
-use crate::{paths::device, record::RecordOptions};
+use crate::{http::ListenOn, paths::device, record::RecordOptions};
 
 /// More than any one machine's cores.
 pub const MAX_OPERATION_THREADS: u16 = 1_024;
+
+/// More than a machine has use for.
+const MAX_LISTENERS: usize = 16;
 
 /// Beyond this, `mprec materialise` holds every id's vector in less.
 pub const MAX_CACHE_BYTES: usize = 1 << 36;
@@ -42,16 +45,12 @@ impl ConfigFile {
             let expected = "use 1 to 128 of `a-z 0-9 _ . -`";
             ensure(is_name(name), "model.name", quoted(name), expected)?;
         }
-        let listen = match &self.server.listen {
-            None => default::LISTEN,
-            Some(text) => text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
-                key: "server.listen".into(),
-                value: quoted(text),
-                expected: "write address and port, for example \"127.0.0.1:8000\"".into(),
-            })?,
-        };
+        let listen = check_listen(self.server.listen.as_ref())?;
+        let grpc = check_grpc(self.server.grpc.as_deref(), &listen)?;
         let server = ServerConfig {
             listen,
+            grpc,
+            errors: self.server.errors.unwrap_or_default(),
             max_body_bytes: within(
                 "server.max_body_bytes",
                 self.server.max_body_bytes.unwrap_or(default::MAX_BODY_BYTES),
@@ -116,6 +115,46 @@ impl ConfigFile {
             log_filter,
         })
     }
+}
+
+fn check_listen(listen: Option<&OneOrMany>) -> Result<Vec<ListenOn>, ConfigError> {
+    let Some(listen) = listen else { return Ok(vec![ListenOn::Tcp(default::LISTEN)]) };
+    let (key, texts) = ("server.listen", listen.as_slice());
+    let count = format!("a list of {}", texts.len());
+    let expected = format!("name 1 to {MAX_LISTENERS} places");
+    ensure((1..=MAX_LISTENERS).contains(&texts.len()), key, count, expected)?;
+    let mut checked = Vec::new();
+    for text in texts {
+        let on = ListenOn::parse(text).ok_or_else(|| ConfigError::Value {
+            key: key.into(),
+            value: quoted(text),
+            expected: "write address and port, for example \"127.0.0.1:8000\", or a socket, \
+                       for example \"unix:/run/mprec/http.sock\""
+                .into(),
+        })?;
+        // Port 0 stands for another one each time.
+        let is_new = !checked.contains(&on) || matches!(&on, ListenOn::Tcp(at) if at.port() == 0);
+        ensure(is_new, key, format!("{} twice", quoted(text)), "name each place once")?;
+        checked.push(on);
+    }
+    Ok(checked)
+}
+
+fn check_grpc(text: Option<&str>, listen: &[ListenOn]) -> Result<Option<SocketAddr>, ConfigError> {
+    let address = match text {
+        None => default::GRPC,
+        Some("off") => return Ok(None),
+        Some(text) => text.parse().map_err(|_| ConfigError::Value {
+            key: "server.grpc".into(),
+            value: quoted(text),
+            expected: "write address and port, for example \"127.0.0.1:8001\", or \"off\"".into(),
+        })?,
+    };
+    // Port 0 stands for another one each time.
+    let is_free = address.port() == 0 || !listen.contains(&ListenOn::Tcp(address));
+    let expected = "let it differ from `server.listen`";
+    ensure(is_free, "server.grpc", quoted(&address.to_string()), expected)?;
+    Ok(Some(address))
 }
 
 fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {

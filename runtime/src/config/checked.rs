@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use mprec_router::PolicyName;
 
 use super::ByteSize;
-use crate::record::RecordOptions;
+use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,9 +36,13 @@ pub struct ModelConfig {
 /// Where and what the endpoint accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Address and port of HTTP.
-    pub listen: SocketAddr,
-    /// Largest request body.
+    /// Where HTTP listens; never empty, no two alike.
+    pub listen: Vec<ListenOn>,
+    /// Whose statuses errors get.
+    pub errors: Statuses,
+    /// Address and port of gRPC; `None` where it is off.
+    pub grpc: Option<SocketAddr>,
+    /// Largest request body, or message of gRPC.
     pub max_body_bytes: usize,
     /// Most samples in one request.
     pub max_samples: usize,

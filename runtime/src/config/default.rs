@@ -11,6 +11,10 @@ use mprec_router::PolicyName;
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
+/// Triton's gRPC port, on loopback as well.
+pub(super) const GRPC: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
+
 /// Triton's default. 4,096 samples of Criteo's shape as JSON take about 2 MB.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 

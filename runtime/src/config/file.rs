@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, ConfigError};
+use crate::endpoint::Statuses;
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -60,12 +61,43 @@ pub struct ModelFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerFile {
-    /// Address and port of HTTP.
-    pub listen: Option<String>,
+    /// Where HTTP listens.
+    pub listen: Option<OneOrMany>,
+    /// Address and port of gRPC, or `off`.
+    pub grpc: Option<String>,
+    /// Whose statuses errors get.
+    pub errors: Option<Statuses>,
     /// Largest request body.
     pub max_body_bytes: Option<usize>,
     /// Most samples in one request.
     pub max_samples: Option<usize>,
+}
+
+/// A text, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a text or a list of texts")]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Any number.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [String] {
+        match self {
+            Self::One(text) => std::slice::from_mut(text),
+            Self::Many(texts) => texts,
+        }
+    }
 }
 
 /// `[objective]`: what is maximised, and how.
@@ -196,6 +228,11 @@ impl ConfigFile {
         let folder = file.parent().unwrap_or(Path::new(""));
         let files = config.variants.values_mut().map(|variant| &mut variant.onnx);
         let paths = [&mut config.model.bundle, &mut config.profile.file, &mut config.record.file];
+        for text in config.server.listen.iter_mut().flat_map(OneOrMany::as_mut_slice) {
+            if let Some(socket) = text.strip_prefix("unix:").filter(|socket| !socket.is_empty()) {
+                *text = format!("unix:{}", folder.join(socket).display());
+            }
+        }
         for path in paths.into_iter().flatten().chain(files) {
             *path = folder.join(&path);
         }

@@ -25,7 +25,7 @@ pub use self::{
     },
     error::ConfigError,
     file::{
-        ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, ProfileSection,
+        ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, OneOrMany, ProfileSection,
         QualityFile, QueueFile, RecordFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
 };

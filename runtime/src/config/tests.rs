@@ -3,6 +3,7 @@ use std::{path::Path, time::Duration};
 use serde_json::Value;
 
 use super::*;
+use crate::{endpoint::Statuses, http::ListenOn};
 
 const EXAMPLE: &str = include_str!("../../mprec.example.toml");
 
@@ -109,7 +110,21 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         ),
         (
             &with("server.listen = \"8000\""),
-            "`server.listen` is \"8000\"; write address and port, for example \"127.0.0.1:8000\"",
+            "`server.listen` is \"8000\"; write address and port, for example \"127.0.0.1:8000\", or a socket, \
+             for example \"unix:/run/mprec/http.sock\"",
+        ),
+        (&with("server.listen = []"), "`server.listen` is a list of 0; name 1 to 16 places"),
+        (
+            &with("server.listen = [\"unix:a\", \"unix:a\"]"),
+            "`server.listen` is \"unix:a\" twice; name each place once",
+        ),
+        (
+            &with("server.grpc = \"on\""),
+            "`server.grpc` is \"on\"; write address and port, for example \"127.0.0.1:8001\", or \"off\"",
+        ),
+        (
+            &with("server.listen = \"127.0.0.1:8001\""),
+            "`server.grpc` is \"127.0.0.1:8001\"; let it differ from `server.listen`",
         ),
         (
             &with("objective.policy = \"static:hash@cpu\""),
@@ -143,6 +158,42 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         let message = refusal(&format!("model.bundle = \"m\"\nserving.paths = [{path:?}]"));
         assert!(message.starts_with(&format!("`serving.paths` is {path:?}; ")), "{message}");
     }
+}
+
+#[test]
+fn grpc_can_be_switched_off() {
+    assert_eq!(parse(&with("")).unwrap().server().grpc.unwrap().port(), 8001);
+    assert_eq!(parse(&with("server.grpc = \"off\"")).unwrap().server().grpc, None);
+    // Two free ports are never the same.
+    let free = with("server = { listen = \"[::1]:0\", grpc = \"[::1]:0\" }");
+    assert!(parse(&free).is_ok());
+}
+
+#[test]
+fn the_endpoint_listens_in_one_place_or_several() {
+    let listen = |text: &str| parse(&with(text)).unwrap().server().listen.clone();
+    let tcp = |text: &str| ListenOn::Tcp(text.parse().unwrap());
+    assert_eq!(listen(""), [tcp("127.0.0.1:8000")]);
+    assert_eq!(listen("server.listen = \"[::1]:9\""), [tcp("[::1]:9")]);
+    let both = listen("server.listen = [\"127.0.0.1:9\", \"unix:/run/m.sock\"]");
+    assert_eq!(both, [tcp("127.0.0.1:9"), ListenOn::Unix("/run/m.sock".into())]);
+    for text in ["unix:", "localhost:80", "127.0.0.1", ""] {
+        assert!(parse(&with(&format!("server.listen = {text:?}"))).is_err(), "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mprec.toml");
+    std::fs::write(&path, with("server.listen = \"unix:m.sock\"")).unwrap();
+    let config = ConfigFile::read(&path).unwrap().check().unwrap();
+    assert_eq!(config.server().listen, [ListenOn::Unix(folder.path().join("m.sock"))]);
+}
+
+#[test]
+fn statuses_are_ours_or_tritons() {
+    assert_eq!(parse(&with("")).unwrap().server().errors, Statuses::Distinct);
+    let triton = parse(&with("server.errors = \"triton\"")).unwrap();
+    assert_eq!(triton.server().errors, Statuses::Triton);
+    let message = refusal(&with("server.errors = \"http\""));
+    assert!(message.contains("`distinct` or `triton`"), "{message}");
 }
 
 #[test]

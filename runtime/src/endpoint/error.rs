@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::StatusCode as Http;
 use mprec_representations::BatchError;
+use schemars::JsonSchema;
 use serde::Serialize;
+use tonic::Code as Grpc;
 
 use crate::{metrics::Label, service::Refusal};
 
@@ -19,6 +21,13 @@ pub enum ApiError {
     #[error("the request is not valid JSON of an inference request: {message}")]
     BadJson {
         /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A gRPC message that is not framed or encoded as one, or is built to take more memory than any
+    /// request needs.
+    #[error("the request is not a valid message: {message}")]
+    BadMessage {
+        /// What is wrong with it.
         message: String,
     },
     /// A header that the endpoint reads has an impossible value.
@@ -97,11 +106,19 @@ pub enum ApiError {
     /// The connection broke, or its framing is wrong, in the middle of the body.
     #[error("the body could not be read to its end")]
     BodyBroken,
-    /// A compressed body.
-    #[error("content encoding `{encoding}` is not supported; send the body as it is")]
+    /// A body in a coding that is not known, or in several.
+    #[error(
+        "content encoding `{encoding}` is not supported; known are gzip, deflate, zstd, identity"
+    )]
     UnsupportedEncoding {
         /// What the header says.
         encoding: String,
+    },
+    /// A body that is not what its coding says.
+    #[error("the body is not `{encoding}` from its first byte to its last")]
+    BadEncoding {
+        /// The coding.
+        encoding: &'static str,
     },
     /// No such model.
     #[error("there is no model `{name}`")]
@@ -143,6 +160,7 @@ pub enum ApiError {
 #[non_exhaustive]
 pub enum ErrorCode {
     BadJson,
+    BadMessage,
     BadHeader,
     BadParameter,
     BadInput,
@@ -156,6 +174,7 @@ pub enum ErrorCode {
     BodyTimeout,
     BodyBroken,
     UnsupportedEncoding,
+    BadEncoding,
     UnknownModel,
     UnknownVersion,
     UnknownRoute,
@@ -169,33 +188,50 @@ pub enum ErrorCode {
     Internal,
 }
 
-/// Code, name, status: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, StatusCode); 25] = [
-    (ErrorCode::BadJson, "bad_json", StatusCode::BAD_REQUEST),
-    (ErrorCode::BadHeader, "bad_header", StatusCode::BAD_REQUEST),
-    (ErrorCode::BadParameter, "bad_parameter", StatusCode::BAD_REQUEST),
-    (ErrorCode::BadInput, "bad_input", StatusCode::BAD_REQUEST),
-    (ErrorCode::BadOutput, "bad_output", StatusCode::BAD_REQUEST),
-    (ErrorCode::WrongShape, "wrong_shape", StatusCode::BAD_REQUEST),
-    (ErrorCode::WrongDtype, "wrong_dtype", StatusCode::BAD_REQUEST),
-    (ErrorCode::IdOutOfRange, "id_out_of_range", StatusCode::BAD_REQUEST),
-    (ErrorCode::NotFinite, "not_finite", StatusCode::BAD_REQUEST),
-    (ErrorCode::TooManySamples, "too_many_samples", StatusCode::PAYLOAD_TOO_LARGE),
-    (ErrorCode::BodyTooLarge, "body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
-    (ErrorCode::BodyTimeout, "body_timeout", StatusCode::REQUEST_TIMEOUT),
-    (ErrorCode::BodyBroken, "body_broken", StatusCode::BAD_REQUEST),
-    (ErrorCode::UnsupportedEncoding, "unsupported_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE),
-    (ErrorCode::UnknownModel, "unknown_model", StatusCode::NOT_FOUND),
-    (ErrorCode::UnknownVersion, "unknown_version", StatusCode::NOT_FOUND),
-    (ErrorCode::UnknownRoute, "unknown_route", StatusCode::NOT_FOUND),
-    (ErrorCode::WrongVerb, "wrong_verb", StatusCode::METHOD_NOT_ALLOWED),
-    (ErrorCode::Overloaded, "overloaded", StatusCode::TOO_MANY_REQUESTS),
-    (ErrorCode::QualityUnreachable, "quality_unreachable", StatusCode::UNPROCESSABLE_ENTITY),
-    (ErrorCode::WeightsUnsupported, "weights_unsupported", StatusCode::UNPROCESSABLE_ENTITY),
-    (ErrorCode::DeadlinePassed, "deadline_passed", StatusCode::GATEWAY_TIMEOUT),
-    (ErrorCode::Unavailable, "unavailable", StatusCode::SERVICE_UNAVAILABLE),
-    (ErrorCode::PathFailed, "path_failed", StatusCode::INTERNAL_SERVER_ERROR),
-    (ErrorCode::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR),
+/// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
+const CODES: [(ErrorCode, &str, Http, Grpc); 27] = [
+    (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::BadParameter, "bad_parameter", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::BadInput, "bad_input", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::BadOutput, "bad_output", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::WrongShape, "wrong_shape", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::WrongDtype, "wrong_dtype", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::IdOutOfRange, "id_out_of_range", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::NotFinite, "not_finite", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::TooManySamples, "too_many_samples", Http::PAYLOAD_TOO_LARGE, Grpc::InvalidArgument),
+    (ErrorCode::BodyTooLarge, "body_too_large", Http::PAYLOAD_TOO_LARGE, Grpc::ResourceExhausted),
+    (ErrorCode::BodyTimeout, "body_timeout", Http::REQUEST_TIMEOUT, Grpc::DeadlineExceeded),
+    (ErrorCode::BodyBroken, "body_broken", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (
+        ErrorCode::UnsupportedEncoding,
+        "unsupported_encoding",
+        Http::UNSUPPORTED_MEDIA_TYPE,
+        Grpc::Unimplemented,
+    ),
+    (ErrorCode::BadEncoding, "bad_encoding", Http::BAD_REQUEST, Grpc::InvalidArgument),
+    (ErrorCode::UnknownModel, "unknown_model", Http::NOT_FOUND, Grpc::NotFound),
+    (ErrorCode::UnknownVersion, "unknown_version", Http::NOT_FOUND, Grpc::NotFound),
+    (ErrorCode::UnknownRoute, "unknown_route", Http::NOT_FOUND, Grpc::Unimplemented),
+    (ErrorCode::WrongVerb, "wrong_verb", Http::METHOD_NOT_ALLOWED, Grpc::Unimplemented),
+    (ErrorCode::Overloaded, "overloaded", Http::TOO_MANY_REQUESTS, Grpc::ResourceExhausted),
+    (
+        ErrorCode::QualityUnreachable,
+        "quality_unreachable",
+        Http::UNPROCESSABLE_ENTITY,
+        Grpc::FailedPrecondition,
+    ),
+    (
+        ErrorCode::WeightsUnsupported,
+        "weights_unsupported",
+        Http::UNPROCESSABLE_ENTITY,
+        Grpc::FailedPrecondition,
+    ),
+    (ErrorCode::DeadlinePassed, "deadline_passed", Http::GATEWAY_TIMEOUT, Grpc::DeadlineExceeded),
+    (ErrorCode::Unavailable, "unavailable", Http::SERVICE_UNAVAILABLE, Grpc::Unavailable),
+    (ErrorCode::PathFailed, "path_failed", Http::INTERNAL_SERVER_ERROR, Grpc::Internal),
+    (ErrorCode::Internal, "internal", Http::INTERNAL_SERVER_ERROR, Grpc::Internal),
 ];
 
 impl ErrorCode {
@@ -205,8 +241,13 @@ impl ErrorCode {
     }
 
     /// The HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub fn status(self) -> Http {
         CODES[self.index()].2
+    }
+
+    /// The gRPC status.
+    pub fn grpc_status(self) -> Grpc {
+        CODES[self.index()].3
     }
 
     /// Whether the server chose not to answer a good query: too busy, too late, not good enough.
@@ -243,12 +284,16 @@ impl Label for ErrorCode {
 const MAX_MESSAGE: usize = 400;
 
 /// What is sent for an error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 pub(crate) struct ErrorBody {
-    error: String,
-    code: &'static str,
+    /// What is wrong, and what to do.
+    pub(crate) error: String,
+    /// What is wrong, for programs.
+    pub(crate) code: &'static str,
+    /// When a retry may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 impl ApiError {
@@ -256,6 +301,7 @@ impl ApiError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::BadJson { .. } => ErrorCode::BadJson,
+            Self::BadMessage { .. } => ErrorCode::BadMessage,
             Self::BadHeader { .. } => ErrorCode::BadHeader,
             Self::BadParameter { .. } => ErrorCode::BadParameter,
             Self::BadInput { .. } => ErrorCode::BadInput,
@@ -273,6 +319,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => ErrorCode::BodyTimeout,
             Self::BodyBroken => ErrorCode::BodyBroken,
             Self::UnsupportedEncoding { .. } => ErrorCode::UnsupportedEncoding,
+            Self::BadEncoding { .. } => ErrorCode::BadEncoding,
             Self::UnknownModel { .. } => ErrorCode::UnknownModel,
             Self::UnknownVersion { .. } => ErrorCode::UnknownVersion,
             Self::UnknownRoute => ErrorCode::UnknownRoute,
@@ -326,10 +373,11 @@ mod tests {
 
     #[test]
     fn the_table_of_codes_is_in_the_order_of_the_enum() {
-        for (at, (code, name, status)) in CODES.into_iter().enumerate() {
+        for (at, (code, name, http, grpc)) in CODES.into_iter().enumerate() {
             assert_eq!(code.index(), at, "{name}");
             assert_eq!(ErrorCode::from_name(name), Some(code));
-            assert!(status.is_client_error() || status.is_server_error(), "{name}");
+            assert!(http.is_client_error() || http.is_server_error(), "{name}");
+            assert_ne!(grpc, Grpc::Ok, "{name}");
         }
         assert_eq!(ErrorCode::Internal.index() + 1, CODES.len());
     }

@@ -12,7 +12,9 @@ use std::{
 use mprec_representations::{Batch, BatchShape, OutOfVocabulary, Schema, SparseFeature};
 use tokio::sync::oneshot;
 
-use crate::service::{Answer, Model, Outcome, Refusal, ScoreRequest, Service};
+use crate::service::{
+    Answer, Load, Model, ModelWork, Outcome, PathWork, Refusal, ScoreRequest, Service, Spent,
+};
 
 pub(crate) const SLA: Duration = Duration::from_millis(250);
 
@@ -101,6 +103,23 @@ impl Service for Fake {
         self.ready.load(Relaxed)
     }
 
+    fn load(&self, _model: &Model) -> Option<Load> {
+        Some(Load {
+            utilization: 0.25,
+            queued_queries: 1,
+            queued_samples: 20,
+            busy_workers: 1,
+            workers: 4,
+            paths_up: 2,
+        })
+    }
+
+    fn work(&self, _model: &Model) -> ModelWork {
+        let answered = Spent { count: self.count() as u64, time: Duration::from_millis(3) };
+        let path = PathWork { path: "table@cpu".into(), answered, ..PathWork::default() };
+        ModelWork { refused: Spent { count: 4, time: Duration::ZERO }, paths: vec![path] }
+    }
+
     fn submit(
         &self,
         _model: &Arc<Model>,
@@ -130,6 +149,7 @@ pub(crate) fn answer(scores: Vec<f32>) -> Answer {
         version: "7".into(),
         quality: 0.75,
         downgraded: true,
+        predicted: Duration::from_micros(400),
         queue: Duration::from_micros(12),
         compute: Duration::from_micros(345),
     }

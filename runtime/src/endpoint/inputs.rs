@@ -28,6 +28,35 @@ pub(crate) const LENGTHS: &str = "sparse_lengths";
 pub(crate) const WEIGHTS: &str = "sparse_weights";
 pub(crate) const SCORES: &str = "scores";
 
+/// What a request may hold.
+#[derive(Debug)]
+pub(crate) struct InputRow {
+    pub(crate) name: &'static str,
+    pub(crate) datatypes: &'static [&'static str],
+    pub(crate) about: &'static str,
+}
+
+/// Every input.
+pub(crate) const INPUTS: [InputRow; 4] = [
+    InputRow { name: DENSE, datatypes: &["FP32"], about: "[n, D]: the dense features" },
+    InputRow {
+        name: SPARSE,
+        datatypes: &["INT64"],
+        about: "[n, F]: one id per feature; with `sparse_lengths` [total]: the ids of all bags, sample by sample and \
+                within it feature by feature",
+    },
+    InputRow {
+        name: LENGTHS,
+        datatypes: &["INT32", "INT64"],
+        about: "[n, F]: number of ids of every bag",
+    },
+    InputRow {
+        name: WEIGHTS,
+        datatypes: &["FP32"],
+        about: "[total]: one weight per id; needs `sparse_lengths`",
+    },
+];
+
 /// The inputs that a request may have.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs<'a> {
@@ -131,4 +160,22 @@ fn by_feature(rows: &Jagged, features: usize) -> Jagged {
         }
     }
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_the_inputs_that_are_taken() {
+        let mut inputs = Inputs::default();
+        let take = |name| Tensor::of_bytes(name, "FP32".into(), vec![0], &[]);
+        for input in &INPUTS {
+            inputs.add(input.name, take).unwrap();
+            let twice = inputs.add(input.name, take).unwrap_err().to_string();
+            assert!(twice.contains("given twice"), "{twice}");
+        }
+        let message = inputs.add("dens", take).unwrap_err().to_string();
+        assert!(INPUTS.iter().all(|input| message.contains(&format!("`{}`", input.name))));
+    }
 }

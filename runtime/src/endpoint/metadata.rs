@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use mprec_representations::Schema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
 use crate::service::Model;
 
 /// The extensions of the protocol that are implemented.
-const EXTENSIONS: &[&str] = &["binary_tensor_data", "parameters", "schedule_policy"];
+const EXTENSIONS: &[&str] =
+    &["binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics"];
 
 /// Reply of `GET /v2`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ServerMetadata {
     /// `mprec`.
     pub name: String,
@@ -25,7 +27,7 @@ pub struct ServerMetadata {
 }
 
 /// Reply of `GET /v2/models/{m}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ModelMetadata {
     /// The model's name.
     pub name: String,
@@ -42,7 +44,7 @@ pub struct ModelMetadata {
 }
 
 /// An input or output, as the protocol describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TensorMetadata {
     /// Its name in requests and replies.
     pub name: String,
@@ -53,11 +55,12 @@ pub struct TensorMetadata {
 }
 
 /// What a client needs to know to make good requests.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ModelDetails {
     /// Version of the model.
     pub version: String,
     /// Its features, with cardinalities.
+    #[schemars(with = "serde_json::Value")]
     pub schema: Schema,
     /// Most samples in one request.
     pub max_samples: usize,
@@ -70,7 +73,7 @@ pub struct ModelDetails {
 }
 
 /// What a client may know of a path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathDetails {
     /// Expected accuracy: the fraction of predictions that are correct.
     pub quality: f64,

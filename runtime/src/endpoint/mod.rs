@@ -4,23 +4,48 @@
 //! service for scores, and renders the [`Answer`](crate::service::Answer) or the [`ApiError`].
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
+mod budget;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod inputs;
+mod listen;
+mod listener;
+mod load;
 mod metadata;
+mod model_config;
+#[cfg(test)]
+pub(crate) mod no_work;
 mod parameters;
 mod scoring;
+mod statistics;
+mod statuses;
 mod tensor;
 
-pub use self::{
-    error::{ApiError, ErrorCode},
-    metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
-    scoring::{Endpoint, Limits},
-};
 pub(crate) use self::{
-    inputs::{DENSE, Inputs, SCORES, SPARSE},
-    parameters::{Parameters, RequestParameters},
+    budget::{SLA_HEADER, budget_of, only},
+    error::ErrorBody,
+    inputs::{DENSE, INPUTS, Inputs, SCORES, SPARSE},
+    listen::{Listening, listen},
+    listener::Accepted,
+    load::LoadForm,
+    parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     scoring::ScoreQuery,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+};
+pub use self::{
+    error::{ApiError, ErrorCode},
+    listen::Drained,
+    listener::{ListenError, ListenOn, Listener, SocketFile},
+    metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
+    model_config::{
+        ConfigTensor, DynamicBatching, LatestVersions, ModelConfig, QueuePolicy, TransactionPolicy,
+        VersionPolicy,
+    },
+    scoring::{Endpoint, Limits},
+    statistics::{
+        BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics,
+        Statistics,
+    },
+    statuses::Statuses,
 };

@@ -9,6 +9,19 @@ use super::error::ApiError;
 /// Most parameters in one map.
 const MAX_PARAMETERS: usize = 64;
 
+/// Parameters of a request that clients set: name, JSON type, meaning.
+pub(crate) const REQUEST_PARAMETERS: [(&str, &str, &str); 5] = [
+    ("sla_ms", "number", "Time budget from arrival to answer, in milliseconds"),
+    (
+        "timeout",
+        "integer",
+        "Triton's time budget, in microseconds; 0 is none. The smallest budget wins",
+    ),
+    ("min_quality", "number", "Least expected accuracy of the path that answers, from 0 to 1"),
+    ("priority", "integer", "1 is the most important, 0 the default"),
+    ("binary_data_output", "boolean", "Whether the scores are sent in binary"),
+];
+
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scalar {
@@ -35,6 +48,19 @@ pub(crate) struct RequestParameters {
 }
 
 impl Parameters {
+    /// Parameters from a protocol that has them in a map of its own.
+    pub(crate) fn of(pairs: impl IntoIterator<Item = (String, Scalar)>) -> Result<Self, ApiError> {
+        let mut entries = Vec::new();
+        for (name, value) in pairs {
+            if entries.len() == MAX_PARAMETERS {
+                let problem = format!("is one of more than {MAX_PARAMETERS} parameters");
+                return Err(bad(&name, &problem));
+            }
+            entries.push((name, value));
+        }
+        Ok(Self(entries))
+    }
+
     /// The value of `name`; the last one, should it stand there twice.
     pub(crate) fn get(&self, name: &str) -> Option<&Scalar> {
         self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
@@ -270,6 +296,16 @@ mod tests {
             assert!(matches!(read(json), Err(ApiError::BadParameter { .. })), "{json}");
         }
         assert!(read(r#"{"triton_enable_empty_final_response": true, "sequence_id": 0}"#).is_ok());
+    }
+
+    #[test]
+    fn the_table_has_the_parameters_that_are_known() {
+        let message = read(r#"{"x": 1}"#).unwrap_err().to_string();
+        for (name, kind, _) in REQUEST_PARAMETERS {
+            let value = if kind == "boolean" { "true" } else { "1" };
+            assert!(read(&format!("{{\"{name}\": {value}}}")).is_ok(), "{name}");
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+        }
     }
 
     #[test]

@@ -11,7 +11,11 @@ use std::{
 
 use mprec_representations::Batch;
 
-use super::{error::ApiError, parameters::RequestParameters};
+use super::{
+    error::ApiError,
+    parameters::RequestParameters,
+    statistics::{ModelStatistics, Statistics},
+};
 use crate::{
     metrics::{Metrics, RequestEnd},
     service::{Answer, Model, ScoreRequest, Service},
@@ -92,6 +96,24 @@ impl<S: Service + ?Sized> Endpoint<S> {
         }
     }
 
+    /// What was done for the model `name`, or for all: a row for each model and each of its paths.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::UnknownModel`], [`ApiError::UnknownVersion`].
+    pub fn statistics(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Statistics, ApiError> {
+        let models = match name {
+            Some(name) => vec![self.model(name, version)?],
+            None => self.service.models(),
+        };
+        let rows = |model: &Arc<Model>| ModelStatistics::of(model, &self.service.work(model));
+        Ok(Statistics { model_stats: models.iter().flat_map(rows).collect() })
+    }
+
     /// Counts a request however it ends: also when its client leaves, which drops `work` where it
     /// stands.
     pub(crate) async fn counted<T>(
@@ -99,14 +121,19 @@ impl<S: Service + ?Sized> Endpoint<S> {
         arrival: Instant,
         work: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let mut counted = Counted { metrics: &self.metrics, arrival, end: RequestEnd::Cancelled };
-        self.metrics.requests_in_flight.add(1);
+        let mut counted = self.count(arrival);
         let result = work.await;
         counted.end = match &result {
             Ok(_) => RequestEnd::Answered,
             Err(error) => RequestEnd::Error(error.code()),
         };
         result
+    }
+
+    /// Counts a request from now on, as cancelled unless its end is set before this is dropped.
+    pub(crate) fn count(&self, arrival: Instant) -> Counted<'_> {
+        self.metrics.requests_in_flight.add(1);
+        Counted { metrics: &self.metrics, arrival, end: RequestEnd::Cancelled }
     }
 
     /// Scores a query, and has `render` make the reply, whose time counts as the query's.
@@ -175,10 +202,10 @@ impl<S: Service + ?Sized> Endpoint<S> {
 }
 
 /// Counts a request when it ends.
-struct Counted<'a> {
+pub(crate) struct Counted<'a> {
     metrics: &'a Metrics,
     arrival: Instant,
-    end: RequestEnd,
+    pub(crate) end: RequestEnd,
 }
 
 impl Drop for Counted<'_> {

@@ -11,16 +11,18 @@ use tokio::sync::oneshot;
 
 use super::{
     Backoff, EngineError, EngineStats, housekeeper,
+    ledger::Ledger,
     recorded::RecordedRouter,
     recovery,
     shared::{Shared, ThreadEnds, lock},
+    stats,
     worker::{self, Worker},
 };
 use crate::{
     config::QueueLimits,
     paths::ResidentPath,
     record::{self, Header, LogWriter, RecordOptions},
-    service::{Model, Outcome, Refusal, ScoreRequest, Service},
+    service::{Load, Memory, Model, ModelWork, Outcome, Refusal, ScoreRequest, Service},
 };
 
 /// What an engine is made of, beside its paths.
@@ -82,6 +84,19 @@ pub fn router_config(max_queued: usize, linger: Duration, max_parts: Option<u32>
     }
 }
 
+/// One per path, in the order of the profiles.
+fn ledgers(resident: &[ResidentPath], profiles: &Profiles) -> Vec<Ledger> {
+    let bytes = |name: &str| {
+        let path = resident.iter().find(|path| path.path.to_string() == name);
+        path.map_or(0, |path| path.bytes)
+    };
+    let ledger = |id: PathId| {
+        let device = &profiles.devices()[usize::from(profiles.device_of(id).0)].name;
+        Ledger::new(Memory::of_device(device, bytes(&profiles.path(id).name)))
+    };
+    profiles.ids().map(ledger).collect()
+}
+
 fn unix_seconds() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // A clock before 1970 is not set.
@@ -103,6 +118,7 @@ impl Engine {
         profiles: Profiles,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
+        let ledgers = ledgers(&resident, &profiles);
         let (executables, revive) = worker::match_up(resident, &profiles)?;
         let config = router_config(options.queue.queries, options.linger, options.max_parts);
         let router = Router::new(profiles.clone(), &options.policy, config.clone())?;
@@ -127,7 +143,8 @@ impl Engine {
             None => (None, None),
         };
         let router = RecordedRouter::new(router, recorder);
-        let shared = Arc::new(Shared::new(model, &profiles, weighted, router, caches, options));
+        let shared = Shared::new(model, &profiles, weighted, router, caches, ledgers, options);
+        let shared = Arc::new(shared);
 
         let engine = Self { shared, threads: Mutex::default(), log: Mutex::new(log) };
         for worker in workers {
@@ -236,6 +253,14 @@ impl Service for Engine {
             };
             metrics.observe_path(&path.name, &observation);
         }
+    }
+
+    fn load(&self, _model: &Model) -> Option<Load> {
+        Some(stats::load(&self.shared))
+    }
+
+    fn work(&self, _model: &Model) -> ModelWork {
+        stats::work(&self.shared)
     }
 
     fn submit(

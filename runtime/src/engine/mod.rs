@@ -29,6 +29,7 @@ mod error;
 mod gone;
 mod handle;
 mod housekeeper;
+mod ledger;
 mod outcome;
 mod recorded;
 mod recovery;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use mprec_router::{Priority, Query, RefuseReason, RouterState, Time};
 
-use crate::service::Refusal;
+use crate::service::{DEFAULT_PRIORITY, PRIORITY_LEVELS, Refusal};
 
 /// Triton's numbers: 0 is the default, 1 the most important, larger ones ever less so.
 pub(super) fn priority(number: u32) -> Priority {
     match number {
         1 => Priority::High,
-        0 | 2 => Priority::Normal,
-        _ => Priority::Low,
+        0 | DEFAULT_PRIORITY => Priority::Normal,
+        PRIORITY_LEVELS.. => Priority::Low,
     }
 }
 

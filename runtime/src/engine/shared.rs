@@ -14,6 +14,7 @@ use super::{
     EngineOptions,
     clock::Clock,
     gone::Gone,
+    ledger::Ledger,
     outcome,
     recorded::RecordedRouter,
     state::{Phase, State},
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) version: Arc<str>,
     /// By [`PathId`](mprec_router::PathId).
     pub(super) labels: Vec<PathLabel>,
+    /// By path, too.
+    pub(super) ledgers: Vec<Ledger>,
     pub(super) clock: Clock,
     pub(super) gone: Arc<Gone>,
     state: Mutex<State>,
@@ -65,6 +68,7 @@ impl Shared {
         weighted: PathSet,
         router: RecordedRouter,
         caches: Vec<Vec<CacheStatistics>>,
+        ledgers: Vec<Ledger>,
         options: &EngineOptions,
     ) -> Self {
         let label = |profile: &mprec_router::PathProfile| PathLabel {
@@ -75,6 +79,7 @@ impl Shared {
         Self {
             version: model.version.as_str().into(),
             labels: profiles.paths().iter().map(label).collect(),
+            ledgers,
             clock: Clock::start(),
             gone: Arc::default(),
             state: Mutex::new(State::new(router, caches, options)),
@@ -122,18 +127,21 @@ impl Shared {
             });
         };
         if state.phase != Phase::Serving {
-            state.counts.refused_unavailable += 1;
-            return Err(Refusal::Unavailable { reason: "the server is stopping" });
+            let refusal = Refusal::Unavailable { reason: "the server is stopping" };
+            state.counts.refuse(&refusal, arrival);
+            return Err(refusal);
         }
         let query = query.with_priority(outcome::priority(priority)).with_paths(paths);
         let now = self.clock.now();
         state.forget_gone(&self.gone, now);
         if query.deadline() <= now {
-            state.counts.refused_late += 1;
-            return Err(outcome::deadline_passed(query.deadline(), now));
+            let refusal = outcome::deadline_passed(query.deadline(), now);
+            state.counts.refuse(&refusal, arrival);
+            return Err(refusal);
         }
         let path = mprec_router::PathId(0);
-        let reply = Reply { query, arrival, path, downgraded: false, failures: 0, sender };
+        let (downgraded, predicted, failures) = (false, Time::ZERO, 0);
+        let reply = Reply { query, arrival, path, downgraded, predicted, failures, sender };
         let ticket = Ticket { batch: Arc::new(batch), reply, assembly: None };
         match state.admit(ticket, Some(&self.gone), now) {
             Ok(path) => {
@@ -142,7 +150,7 @@ impl Shared {
                 Ok(receiver)
             }
             Err((_, refusal)) => {
-                state.counts.refuse(&refusal);
+                state.counts.refuse(&refusal, arrival);
                 Err(refusal)
             }
         }

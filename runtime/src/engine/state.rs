@@ -143,6 +143,7 @@ impl State {
         };
         ticket.assembly = (admission.parts > 1).then(|| Assembly::new(admission.parts, samples));
         ticket.reply.path = admission.path;
+        ticket.reply.predicted = admission.predicted_finish;
         ticket.reply.downgraded |= admission.downgraded;
         if let Some(gone) = gone {
             gone.watch(query.id(), &mut ticket.reply.sender);
@@ -162,9 +163,11 @@ impl State {
             let Some(ticket) = self.waiting.get(&id) else { continue };
             let path = ticket.reply.path;
             // A notice may come when the client is still there (see `Gone::watch`).
-            if ticket.reply.is_abandoned() && self.router.cancel(path, id, now) {
-                self.remove(id);
-                self.count(path).abandoned += 1;
+            if ticket.reply.is_abandoned()
+                && self.router.cancel(path, id, now)
+                && let Some(ticket) = self.remove(id)
+            {
+                self.lose(&ticket.reply, |counts| &mut counts.abandoned);
             }
         }
     }
@@ -173,7 +176,7 @@ impl State {
     pub(super) fn expire(&mut self, expired: &[Queued], now: Time, letters: &mut Vec<Letter>) {
         for queued in expired {
             let Some(ticket) = self.remove(queued.id) else { continue };
-            self.count(ticket.reply.path).expired += 1;
+            self.lose(&ticket.reply, |counts| &mut counts.expired);
             let refusal = outcome::deadline_passed(queued.deadline, now);
             letters.push(Letter::refusal(ticket.reply, refusal));
         }
@@ -197,7 +200,7 @@ impl State {
             }
             let Some(ticket) = self.remove(entry.id) else { continue };
             if ticket.reply.is_abandoned() {
-                self.count(ticket.reply.path).abandoned += 1;
+                self.lose(&ticket.reply, |counts| &mut counts.abandoned);
                 continue;
             }
             pieces.push(Piece { batch: ticket.batch, entry });
@@ -311,7 +314,7 @@ impl State {
     ) {
         let (failed, deadline) = (ticket.reply.path, ticket.reply.query.deadline());
         if deadline <= now {
-            self.count(failed).expired += 1;
+            self.lose(&ticket.reply, |counts| &mut counts.expired);
             let refusal = outcome::deadline_passed(deadline, now);
             return letters.push(Letter::refusal(ticket.reply, refusal));
         }
@@ -323,7 +326,7 @@ impl State {
 
     /// Answers a query as failed.
     pub(super) fn fail(&mut self, reply: Reply, message: &Arc<str>, letters: &mut Vec<Letter>) {
-        self.count(reply.path).failed += 1;
+        self.lose(&reply, |counts| &mut counts.failed);
         let path = self.router.state().profiles().path(reply.path).name.as_str().into();
         let refusal = Refusal::Failed { path, message: Arc::clone(message) };
         letters.push(Letter::refusal(reply, refusal));
@@ -346,6 +349,13 @@ impl State {
 
     pub(super) fn count(&mut self, path: PathId) -> &mut PathCounts {
         &mut self.counts.paths[usize::from(path.0)]
+    }
+
+    /// Counts a query that is over and was not answered.
+    fn lose(&mut self, reply: &Reply, kind: impl FnOnce(&mut PathCounts) -> &mut u64) {
+        let count = self.count(reply.path);
+        *kind(count) += 1;
+        count.lost_time += reply.arrival.elapsed();
     }
 
     fn remove(&mut self, id: QueryId) -> Option<Ticket> {

@@ -1,12 +1,15 @@
 //! What the engine counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mprec_backends::CacheStatistics;
-use mprec_router::{Health, PathId, Promises};
+use mprec_router::{DeviceId, Health, PathId, Promises};
 
-use super::shared::Shared;
-use crate::{record::RecordStats, service::Refusal};
+use super::{ledger::Ledger, shared::Shared, ticket::PathLabel};
+use crate::{
+    record::RecordStats,
+    service::{Load, ModelWork, Refusal, Spent},
+};
 
 /// Counters since the start and gauges of one moment, for metrics and reports.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +80,8 @@ pub struct PathCounts {
     pub abandoned: u64,
     /// Queries answered as failed.
     pub failed: u64,
+    /// From arrival to the end of those expired, abandoned and failed.
+    pub lost_time: Duration,
     /// Times that a query was decided anew because this path went down; it counts where it ended.
     pub rerouted: u64,
     /// Times that it went down.
@@ -101,16 +106,69 @@ pub(super) struct Counts {
     pub(super) refused_weighted: u64,
     pub(super) refused_unavailable: u64,
     pub(super) refused_late: u64,
+    /// From arrival to refusal, of all refused.
+    pub(super) refused_time: Duration,
 }
 
 impl Counts {
-    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, arrival: Instant) {
+        self.refused_time += arrival.elapsed();
         match refusal {
             Refusal::Overloaded { .. } => self.refused_overload += 1,
             Refusal::Quality { .. } => self.refused_quality += 1,
             Refusal::Weighted => self.refused_weighted += 1,
+            Refusal::DeadlinePassed { .. } => self.refused_late += 1,
             _ => self.refused_unavailable += 1,
         }
+    }
+}
+
+/// What was done so far, path by path.
+pub(super) fn work(shared: &Shared) -> ModelWork {
+    let state = shared.state();
+    let counts = &state.counts;
+    let refused = counts.refused_overload
+        + counts.refused_quality
+        + counts.refused_weighted
+        + counts.refused_unavailable
+        + counts.refused_late;
+    let paths = shared.labels.iter().zip(&shared.ledgers).zip(&counts.paths);
+    let path = |((label, ledger), counts): ((&PathLabel, &Ledger), &PathCounts)| {
+        let mut work = ledger.work(&label.name);
+        let lost = counts.expired + counts.abandoned + counts.failed;
+        work.failed = work.failed.plus(Spent { count: lost, time: counts.lost_time });
+        work
+    };
+    let mut paths: Vec<_> = paths.map(path).collect();
+    paths.sort_by(|a, b| a.path.cmp(&b.path));
+    ModelWork { refused: Spent { count: refused, time: counts.refused_time }, paths }
+}
+
+/// How busy the workers are now.
+pub(super) fn load(shared: &Shared) -> Load {
+    let mut state = shared.state();
+    let now = shared.clock.now();
+    state.forget_gone(&shared.gone, now);
+    let (queued_queries, queued_samples) = state.waiting();
+    let router = state.router.state();
+    let (mut workers, mut idle, mut queued) = (0, 0, Duration::ZERO);
+    for at in 0..router.profiles().devices().len() {
+        // Devices are numbered in 16 bits.
+        let device = DeviceId(at as u16);
+        workers += router.lanes(device).count();
+        idle += router.lanes(device).idle();
+        queued += router.queued_work(device);
+    }
+    let up = |path: &PathId| router.path(*path).health == Health::Up;
+    let (busy_workers, all) = ((workers - idle) as u32, workers as f64);
+    let waits = queued.as_secs_f64() / shared.model.sla.as_secs_f64();
+    Load {
+        utilization: (f64::from(busy_workers) + waits) / all,
+        queued_queries,
+        queued_samples,
+        busy_workers,
+        workers: workers as u32,
+        paths_up: router.profiles().ids().filter(up).count() as u32,
     }
 }
 

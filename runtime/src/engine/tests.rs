@@ -8,5 +8,6 @@ mod queueing;
 mod recording;
 mod recovery;
 mod splitting;
+mod statistics;
 mod stress;
 mod weights;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use mprec_representations::Batch;
-use mprec_router::{PathId, Query, Queued};
+use mprec_router::{PathId, Query, Queued, Time};
 use tokio::sync::oneshot;
 
 use super::assembly::Assembly;
@@ -33,6 +33,8 @@ pub(super) struct Reply {
     pub(super) arrival: Instant,
     pub(super) path: PathId,
     pub(super) downgraded: bool,
+    /// When it was expected to be done, as of its last decision.
+    pub(super) predicted: Time,
     /// Batches of this query that a device failed to run.
     pub(super) failures: u32,
     pub(super) sender: oneshot::Sender<Outcome>,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     paths::{CPU, ResidentPath, Revive},
-    service::{Answer, Outcome, Refusal},
+    service::{Answer, Outcome, Refusal, Stages},
 };
 
 /// One thread's belongings. Every buffer is reused from batch to batch.
@@ -187,14 +187,17 @@ impl Worker {
     fn run(&mut self, shared: &Shared) {
         let started = Instant::now();
         let result = self.score(shared);
-        let compute = started.elapsed();
+        let ended = Instant::now();
+        let compute = ended - started;
         let mut state = shared.state();
         std::mem::swap(&mut self.replies, &mut state.running[self.index]);
         match result {
-            Ok(()) => {
+            Ok(input) => {
                 self.report(&mut state, shared.clock.now(), started, compute);
                 drop(state);
                 self.answer(shared, started, compute);
+                let (infer, output) = (compute.saturating_sub(input), ended.elapsed());
+                self.book(shared, Stages { input, infer, output });
             }
             Err(failure) => {
                 let delay = self.give_up(&mut state, &failure, shared.clock.now());
@@ -213,8 +216,9 @@ impl Worker {
         post(&mut self.letters);
     }
 
-    /// Writes the scores of all pieces, one after the other.
-    fn score(&mut self, shared: &Shared) -> Result<(), Failure> {
+    /// Writes the scores of all pieces, one after the other. Returns how long putting them together took.
+    fn score(&mut self, shared: &Shared) -> Result<Duration, Failure> {
+        let began = Instant::now();
         let Self { executables, pieces, cuts, merged, scores, taken, .. } = self;
         let Some(executable) = &mut executables[usize::from(taken.path.0)] else {
             unreachable!("the router gives a device batches of its own paths that are up only");
@@ -233,8 +237,9 @@ impl Worker {
         };
         scores.clear();
         scores.resize(batch.samples(), f32::NAN);
+        let input = began.elapsed();
         match catch_unwind(AssertUnwindSafe(|| executable.run(batch, scores))) {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(input),
             Ok(Err(error)) => Err(Failure {
                 message: chain(&error).into(),
                 // These say that the batch is wrong, which says nothing about the path.
@@ -318,6 +323,19 @@ impl Worker {
         }
     }
 
+    /// Writes down what the batch was, and what became of its queries, before they are told.
+    fn book(&self, shared: &Shared, stages: Stages) {
+        let ledger = &shared.ledgers[usize::from(self.taken.path.0)];
+        ledger.batch(self.scores.len(), stages);
+        for Letter { reply, outcome } in &self.letters {
+            let latency = reply.arrival.elapsed();
+            match outcome {
+                Ok(answer) => ledger.answer(answer.scores.len(), latency, answer.queue, stages),
+                Err(_) => ledger.fail(latency),
+            }
+        }
+    }
+
     /// Takes the path down if it is to blame, and finds other paths for the queries, once each. Returns until
     /// when the path is left alone, if it went down.
     fn give_up(&mut self, state: &mut State, failure: &Failure, now: Time) -> Option<Duration> {
@@ -373,6 +391,7 @@ fn outcome(
         version: Arc::clone(&shared.version),
         quality: label.accuracy,
         downgraded: reply.downgraded,
+        predicted: reply.predicted.since(reply.query.arrival()),
         queue: run.started.saturating_duration_since(reply.arrival),
         compute: run.compute,
         batch_samples: run.batch_samples,

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::endpoint::Statuses;
+
 /// Limits of the HTTP endpoint; [`HttpConfig::default`] says where each default comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
-    /// Largest request body, in bytes.
+    /// Whose statuses errors get.
+    pub statuses: Statuses,
+    /// Largest request body, in bytes; of one that is sent compressed, also what it holds.
     pub max_body_bytes: usize,
     /// Size of the buffer that must hold a request's head (request line and headers), in bytes; at
     /// least 8192. Bodies pass through it too, and a larger one takes fewer reads.
@@ -32,12 +36,13 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
+            statuses: Statuses::Distinct,
             // Triton's default; 2,048 multi-hot samples of 214 ids take 3.5 MB.
             max_body_bytes: 64 << 20,
             max_head_bytes: 64 << 10,
             max_headers: 64,
-            // Leaves room below the usual limit of 1,024 file descriptors.
-            max_connections: 896,
+            // With gRPC's 256, leaves room below the usual limit of 1,024 file descriptors.
+            max_connections: 640,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

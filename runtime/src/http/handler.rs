@@ -1,32 +1,37 @@
 //! One request: parse, ask the service, render.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
     body::{Body as _, Bytes, Incoming},
-    header::{CONNECTION, CONTENT_ENCODING, HeaderValue},
+    header::{CONNECTION, HeaderName, HeaderValue},
 };
+use tokio::sync::Semaphore;
 
 use super::{
+    coding::Coding,
     config::HttpConfig,
+    openapi,
     pace::Progress,
     reply::{self, Reply},
     request::{self, HEADER_LENGTH, Parsed},
     route::{ModelRef, Route},
 };
 use crate::{
-    endpoint::{ApiError, Endpoint, ModelMetadata, ScoreQuery, ServerMetadata},
-    service::{Model, Service},
+    endpoint::{
+        ApiError, Endpoint, LoadForm, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata,
+        budget_of, only,
+    },
+    service::{Answer, Model, Service},
 };
 
-/// Names a request's time budget in milliseconds, for clients and proxies that cannot add
-/// parameters to a body.
-pub(crate) const SLA_HEADER: &str = "mprec-sla-ms";
+/// Asks for a report of the server's load with the response.
+pub(super) const LOAD_FORMAT_HEADER: &str = "endpoint-load-metrics-format";
+
+/// The report.
+const LOAD_HEADER: &str = "endpoint-load-metrics";
 
 /// Bodies above this many bytes are parsed on another thread: parsing them takes milliseconds, in
 /// which this thread could not serve its other connections.
@@ -37,9 +42,18 @@ const PARSE_ASIDE_BYTES: usize = 256 << 10;
 pub(super) struct Handler<S: ?Sized> {
     pub(super) endpoint: Arc<Endpoint<S>>,
     pub(super) config: HttpConfig,
+    /// For decoding bodies: each may take as much memory as the largest body, and a core.
+    decoders: Arc<Semaphore>,
 }
 
+/// Bodies that are decoded at once.
+const DECODERS: usize = 4;
+
 impl<S: Service + ?Sized> Handler<S> {
+    pub(super) fn new(endpoint: Arc<Endpoint<S>>, config: HttpConfig) -> Self {
+        Self { endpoint, config, decoders: Arc::new(Semaphore::new(DECODERS)) }
+    }
+
     /// Answers one request, whatever it asks for.
     pub(super) async fn respond(
         self: Arc<Self>,
@@ -48,10 +62,14 @@ impl<S: Service + ?Sized> Handler<S> {
     ) -> Reply {
         let arrival = Instant::now();
         let _in_progress = progress.begin();
+        let wanted = Coding::wanted(request.headers());
         let mut reply = match self.route(request, arrival).await {
             Ok(reply) => reply,
-            Err(error) => reply::error(&error),
+            Err(error) => reply::error(&error, self.config.statuses),
         };
+        if let Some(coding) = wanted {
+            reply = reply::coded(reply, coding).await;
+        }
         if self.endpoint.is_stopping() {
             // Clients move to another server before this one stops listening.
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -79,6 +97,7 @@ impl<S: Service + ?Sized> Handler<S> {
                     self.endpoint.service.models().into_iter().map(|model| model.name.clone());
                 Ok(reply::json(StatusCode::OK, &ServerMetadata::of(names)))
             }
+            Route::OpenApi => Ok(reply::json(StatusCode::OK, openapi::document())),
             Route::Live => Ok(reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
             Route::Ready => Ok(self.readiness(None)),
             Route::Metrics => {
@@ -87,6 +106,18 @@ impl<S: Service + ?Sized> Handler<S> {
             Route::Model(model) => {
                 let model = self.model(&model)?;
                 Ok(reply::json(StatusCode::OK, &ModelMetadata::of(&model)))
+            }
+            Route::ModelConfig(model) => {
+                let model = self.model(&model)?;
+                Ok(reply::json(StatusCode::OK, &ModelConfig::of(&model)))
+            }
+            Route::Statistics(model) => {
+                let (name, version) = match &model {
+                    Some(model) => (Some(&*model.name), model.version.as_deref()),
+                    None => (None, None),
+                };
+                let statistics = self.endpoint.statistics(name, version)?;
+                Ok(reply::json(StatusCode::OK, &statistics))
             }
             Route::ModelReady(model) => Ok(self.readiness(Some(&self.model(&model)?.name))),
         }
@@ -113,16 +144,50 @@ impl<S: Service + ?Sized> Handler<S> {
         arrival: Instant,
     ) -> Result<Reply, ApiError> {
         let model = self.model(model)?;
-        check_encoding(headers)?;
+        let coding = Coding::of_body(headers)?;
         let header_budget = budget_of(headers)?;
         let json_bytes = json_bytes_of(headers)?;
+        let load_form = load_form_of(headers)?;
         let body = self.read(body).await?;
-        let Parsed { batch, mut parameters, reply: form } = parse(&model, body, json_bytes).await?;
+        let parsed = match coding {
+            None => parse(&model, body, json_bytes).await?,
+            Some(coding) => self.decode(&model, coding, body, json_bytes).await?,
+        };
+        let Parsed { batch, mut parameters, reply: form } = parsed;
         if let Some(budget) = header_budget {
             parameters.limit(budget);
         }
         let query = ScoreQuery { batch, parameters, arrival };
-        self.endpoint.score(&model, query, |answer| Ok(reply::scores(&model, &form, answer))).await
+        let render = |answer: &Answer| Ok(reply::scores(&model, &form, answer, arrival.elapsed()));
+        let mut reply = self.endpoint.score(&model, query, render).await?;
+        if let Some(form) = load_form
+            && let Some(load) = self.endpoint.service.load(&model)
+            && let Ok(report) = HeaderValue::from_str(&form.report(&load))
+        {
+            reply.headers_mut().insert(HeaderName::from_static(LOAD_HEADER), report);
+        }
+        Ok(reply)
+    }
+
+    /// Decodes a body and parses what it holds. Both on another thread: a small body may hold a large one.
+    async fn decode(
+        &self,
+        model: &Arc<Model>,
+        coding: Coding,
+        body: Bytes,
+        json_bytes: Option<usize>,
+    ) -> Result<Parsed, ApiError> {
+        let decoders = Arc::clone(&self.decoders);
+        let permit = decoders.acquire_owned().await.expect("nobody closes it");
+        let (model, limit) = (Arc::clone(model), self.config.max_body_bytes);
+        tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, which goes on if the client leaves.
+            let _permit = permit;
+            let body = coding.decode(&body, limit)?;
+            request::parse(&model, &body, json_bytes)
+        })
+        .await
+        .unwrap_or(Err(ApiError::Internal { message: "the request could not be decoded" }))
     }
 
     /// Reads a body to its end, within the limits of size and time.
@@ -176,15 +241,15 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(ApiError::UnsupportedEncoding {
-                encoding: String::from_utf8_lossy(encoding.as_bytes()).into_owned(),
+fn load_form_of(headers: &HeaderMap) -> Result<Option<LoadForm>, ApiError> {
+    only(headers, LOAD_FORMAT_HEADER)?
+        .map(|value| {
+            value.to_str().ok().and_then(LoadForm::of).ok_or(ApiError::BadHeader {
+                name: LOAD_FORMAT_HEADER,
+                problem: "must be `text` or `json`",
             })
-        }
-        _ => Ok(()),
-    }
+        })
+        .transpose()
 }
 
 fn json_bytes_of(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
@@ -199,32 +264,4 @@ fn json_bytes_of(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
             })
         })
         .transpose()
-}
-
-fn budget_of(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
-    only(headers, SLA_HEADER)?
-        .map(|value| {
-            let milliseconds = value.to_str().ok().and_then(|text| text.parse::<f64>().ok());
-            milliseconds
-                .filter(|&milliseconds| milliseconds > 0.0)
-                .and_then(|milliseconds| Duration::try_from_secs_f64(milliseconds / 1e3).ok())
-                .ok_or(ApiError::BadHeader {
-                    name: SLA_HEADER,
-                    problem: "must be a number of milliseconds above 0",
-                })
-        })
-        .transpose()
-}
-
-/// The only value of a header; two would let a proxy and this server read different requests.
-fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &'static str,
-) -> Result<Option<&'a HeaderValue>, ApiError> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next();
-    if values.next().is_some() {
-        return Err(ApiError::BadHeader { name, problem: "stands there twice" });
-    }
-    Ok(value)
 }

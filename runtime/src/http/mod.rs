@@ -5,6 +5,9 @@
 //! |---|---|
 //! | `POST /v2/models/{m}[/versions/{v}]/infer` | scores |
 //! | `GET /v2`, `GET /v2/models/{m}[/versions/{v}]` | what there is |
+//! | `GET /v2/models/{m}[/versions/{v}]/config` | Triton's configuration of the model |
+//! | `GET /v2/models[/{m}[/versions/{v}]]/stats` | what was done, by model and path |
+//! | `GET /v2/openapi.json` | all of this, for programs |
 //! | `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}]/ready` | 200 or 503 |
 //! | `GET /metrics` | Prometheus text |
 //!
@@ -16,8 +19,10 @@
 //! A client that leaves takes its query with it: the receiver of the outcome is dropped, which
 //! whoever would run the query can see.
 
+mod coding;
 mod config;
 mod handler;
+mod openapi;
 mod pace;
 pub(crate) mod percent;
 mod reply;
@@ -27,8 +32,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
-    config::HttpConfig,
-    server::{Drained, serve},
-};
-pub(crate) use self::{handler::SLA_HEADER, request::HEADER_LENGTH};
+pub(crate) use self::request::HEADER_LENGTH;
+pub use self::{config::HttpConfig, server::serve};
+pub use crate::endpoint::{ListenError, ListenOn, Listener, SocketFile};

@@ -1,27 +1,41 @@
 //! From an answer, or an error, to a response.
 
-use http_body_util::Full;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Response, StatusCode,
     body::Bytes,
     header::{
-        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
+        HeaderValue, RETRY_AFTER, VARY,
     },
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::request::{HEADER_LENGTH, ReplyForm};
+use super::{
+    coding::{self, Coding},
+    request::{HEADER_LENGTH, ReplyForm},
+};
 use crate::{
-    endpoint::{ApiError, SCORES},
+    endpoint::{ApiError, SCORES, Statuses},
     service::{Answer, Model},
 };
+
+/// Bodies below this fit one packet anyway.
+const CODED_BYTES: usize = 1 << 10;
+
+/// Bodies above this are coded on another thread.
+const CODE_ASIDE_BYTES: usize = 64 << 10;
 
 /// A response whose body is at hand.
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// What an inference response says, before any binary data.
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InferenceResponse")]
+pub(super) struct Document<'a> {
     model_name: &'a str,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,19 +45,33 @@ struct Document<'a> {
 }
 
 /// How the answer came about.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ResponseParameters")]
 struct Parameters<'a> {
+    /// The path that answered: `table@cpu`.
     path: &'a str,
+    /// Its variant.
     variant: &'a str,
+    /// Version of the model.
     version: &'a str,
+    /// Expected share of its predictions that are correct.
     quality: f64,
+    /// Whether a better path was passed over because it would have been late.
     downgraded: bool,
+    /// From arrival to the start of the batch.
     queue_us: u64,
+    /// The batch's time on its worker.
     compute_us: u64,
+    /// Samples of that batch.
     batch_samples: usize,
+    /// From arrival to the finish that was expected when the path was chosen.
+    predicted_us: u64,
+    /// From arrival to the making of this reply.
+    latency_us: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ResponseOutput")]
 struct Output<'a> {
     name: &'static str,
     datatype: &'static str,
@@ -54,13 +82,15 @@ struct Output<'a> {
     data: Option<&'a [f32]>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct OutputParameters {
     binary_data_size: usize,
 }
 
 /// The response of an answered query, whose scores are finite.
-pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply {
+///
+/// `latency` is the time from the request's arrival until now.
+pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer, latency: Duration) -> Reply {
     let samples = answer.scores.len();
     let bytes = size_of_val(answer.scores.as_slice());
     let document = Document {
@@ -76,6 +106,8 @@ pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply 
             queue_us: answer.queue.as_micros() as u64,
             compute_us: answer.compute.as_micros() as u64,
             batch_samples: answer.batch_samples,
+            predicted_us: answer.predicted.as_micros() as u64,
+            latency_us: latency.as_micros() as u64,
         },
         outputs: [Output {
             name: SCORES,
@@ -101,15 +133,15 @@ pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer) -> Reply 
 }
 
 /// The response of an error.
-pub(super) fn error(error: &ApiError) -> Reply {
-    let mut reply = json(error.code().status(), &error.body());
+pub(super) fn error(error: &ApiError, statuses: Statuses) -> Reply {
+    let mut reply = json(statuses.of(error.code()), &error.body());
     let headers = reply.headers_mut();
     match error {
         ApiError::WrongVerb { allowed } => {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
         ApiError::UnsupportedEncoding { .. } => {
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::SUPPORTED));
         }
         _ => {}
     }
@@ -131,6 +163,35 @@ pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Reply {
 /// The page of metrics.
 pub(super) fn metrics(page: String) -> Reply {
     of(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.into_bytes())
+}
+
+/// The response with its body coded, where that makes a text of some size smaller.
+pub(super) async fn coded(reply: Reply, coding: Coding) -> Reply {
+    let is_text =
+        reply.headers().get(CONTENT_TYPE).is_some_and(|kind| kind != "application/octet-stream");
+    let (mut head, body) = reply.into_parts();
+    // The body is at hand, so this neither waits nor fails.
+    let Ok(whole) = body.collect().await;
+    let whole = whole.to_bytes();
+    if !is_text || whole.len() < CODED_BYTES {
+        return Response::from_parts(head, Full::new(whole));
+    }
+    let text = whole.clone();
+    let encode = move || coding.encode(&text);
+    let encoded = if whole.len() <= CODE_ASIDE_BYTES {
+        encode()
+    } else {
+        // A panic there has no better answer than the body as it is, which every client takes.
+        tokio::task::spawn_blocking(encode).await.unwrap_or_else(|_| Ok(whole.to_vec()))
+    };
+    match encoded {
+        Ok(encoded) if encoded.len() < whole.len() => {
+            head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+            head.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+            Response::from_parts(head, Full::new(encoded.into()))
+        }
+        _ => Response::from_parts(head, Full::new(whole)),
+    }
 }
 
 fn write_json(body: &mut Vec<u8>, document: &impl Serialize) {

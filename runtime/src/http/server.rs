@@ -1,13 +1,12 @@
 //! Listening, and stopping without losing a request.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
-    task::JoinSet,
 };
 
 use super::{
@@ -15,26 +14,17 @@ use super::{
     handler::Handler,
     pace::{Paced, Progress},
 };
-use crate::{endpoint::Endpoint, metrics::Metrics, service::Service};
-
-/// Wait after an error of `accept`: most are a lack of file descriptors, which only time cures.
-const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+use crate::{
+    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, listen},
+    service::Service,
+};
 
 /// What a connection beyond the limit is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
     content-length: 62\r\nconnection: close\r\nretry-after: 1\r\n\r\n\
     {\"error\":\"too many connections are open\",\"code\":\"unavailable\"}";
 
-/// How a server stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Connections that were open when listening stopped and ended by themselves.
-    pub finished: usize,
-    /// Connections that were cut because the drain limit had passed.
-    pub cut: usize,
-}
-
-/// Serves `endpoint` on `listener` until `shutdown` completes, then drains.
+/// Serves `endpoint` on all `listeners` until `shutdown` completes, then drains.
 ///
 /// Draining goes in steps: readiness turns false at once and responses ask clients to close; after
 /// [`HttpConfig::drain_delay`] listening stops and idle connections close; requests in flight
@@ -42,57 +32,37 @@ pub struct Drained {
 ///
 /// Runs on the caller's runtime, which needs I/O and timers enabled; every connection is a task.
 pub async fn serve<S: Service + ?Sized>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     endpoint: Arc<Endpoint<S>>,
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let handler = Arc::new(Handler { endpoint, config });
+    let listening = Listening {
+        max_connections: config.max_connections,
+        drain_delay: config.drain_delay,
+        drain_timeout: config.drain_timeout,
+        refusal: TOO_MANY,
+    };
+    let handler = Arc::new(Handler::new(Arc::clone(&endpoint), config));
     let (stop, stopped) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(async {
-        shutdown.await;
-        tracing::info!("stopping: not ready for new requests");
-        handler.endpoint.stop();
-        tokio::time::sleep(handler.config.drain_delay).await;
-    });
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= handler.config.max_connections => {
-                    handler.endpoint.metrics.connections_refused.add_one();
-                    // Whether it fits the socket's buffer or not, nobody waits for it.
-                    let _ = stream.try_write(TOO_MANY);
-                }
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(&handler), stopped.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
+    let connect = |accepted| {
+        let (handler, stopped) = (Arc::clone(&handler), stopped.clone());
+        async {
+            match accepted {
+                Accepted::Tcp(stream) => connection(stream, handler, stopped).await,
+                Accepted::Unix(stream) => connection(stream, handler, stopped).await,
+            }
         }
-    }
-    drop(listener);
-    stop.send_replace(true);
-    drain(connections, handler.config.drain_timeout).await
+    };
+    listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Without it, small responses would wait for the client's delayed acknowledgements.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no-delay could not be set");
-    }
-    let _open = Open::new(&handler.endpoint.metrics);
     let progress = Arc::new(Progress::default());
     let io = TokioIo::new(Paced::new(stream, Arc::clone(&progress), &handler.config));
     let respond = service_fn(|request| {
@@ -119,33 +89,5 @@ async fn connection<S: Service + ?Sized>(
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-async fn drain(mut connections: JoinSet<()>, limit: Duration) -> Drained {
-    let open = connections.len();
-    let all = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(limit, all).await;
-    let cut = connections.len();
-    connections.shutdown().await;
-    if cut > 0 {
-        tracing::warn!(cut, "connections were cut because draining took too long");
-    }
-    Drained { finished: open - cut, cut }
-}
-
-/// Counts an open connection while it lives.
-struct Open<'a>(&'a Metrics);
-
-impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.connections.add(1);
-        Self(metrics)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.connections.add(-1);
     }
 }

@@ -35,8 +35,8 @@ use super::{
     tally::{End, Ended, Tally, histogram},
 };
 use crate::{
-    endpoint::ErrorCode,
-    http::{HEADER_LENGTH, SLA_HEADER},
+    endpoint::{ErrorCode, SLA_HEADER},
+    http::HEADER_LENGTH,
 };
 
 /// Connections that are made before the first query is due.

@@ -45,7 +45,7 @@ impl Server {
         let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
         let metrics = Arc::new(Metrics::new("test", &[], &[]));
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&service), metrics, Limits::default()));
-        let serving = serve(listener, endpoint, config, std::future::pending());
+        let serving = serve(vec![listener.into()], endpoint, config, std::future::pending());
         runtime.spawn(serving);
         Self { address, service, runtime: Some(runtime) }
     }

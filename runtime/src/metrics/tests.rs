@@ -10,6 +10,7 @@ fn answer(path: &str) -> Answer {
         version: Arc::from("1"),
         quality: 0.75,
         downgraded: true,
+        predicted: Duration::from_micros(3_200),
         queue: Duration::from_micros(300),
         compute: Duration::from_millis(3),
         batch_samples: 4,

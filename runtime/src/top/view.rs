@@ -216,6 +216,7 @@ mod tests {
             version: "1".into(),
             quality: 0.8,
             downgraded: true,
+            predicted: Duration::ZERO,
             queue: Duration::ZERO,
             compute: Duration::ZERO,
             batch_samples: 4,

@@ -69,11 +69,14 @@ async fn a_reply_says_how_it_came_about() {
     assert_eq!(reply["id"], "abc \" 1");
     assert_eq!(reply["model_name"], "ctr");
     assert_eq!(reply["model_version"], "7");
+    let latency = reply["parameters"]["latency_us"].as_u64().unwrap();
+    assert!(latency < 20_000_000, "{latency}");
     assert_eq!(
         reply["parameters"],
         json!({
             "path": "table@cpu", "variant": "table", "version": "7", "quality": 0.75,
             "downgraded": true, "queue_us": 12, "compute_us": 345, "batch_samples": 2,
+            "predicted_us": 400, "latency_us": latency,
         })
     );
     for absent in [json!(""), Value::Null] {

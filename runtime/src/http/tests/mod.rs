@@ -1,9 +1,12 @@
 //! The endpoint over real sockets, in front of a service that computes something checkable.
 
+mod coding;
 mod connections;
 mod errors;
+mod extensions;
 mod hostile;
 mod infer;
+mod listening;
 mod overhead;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -17,10 +20,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Drained, HttpConfig, serve};
+use super::{HttpConfig, serve};
 use crate::{
     endpoint::{
-        Endpoint, Limits,
+        Drained, Endpoint, Limits,
         fake::{Behaviour, Fake, SLA, dense, expected, score, sparse},
     },
     metrics::Metrics,
@@ -52,7 +55,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), limits);
-        let task = tokio::spawn(serve(listener, Arc::new(endpoint), config, async {
+        let task = tokio::spawn(serve(vec![listener.into()], Arc::new(endpoint), config, async {
             let _ = stopped.await;
         }));
         Self { address, service, metrics, stop: Some(stop), task }

@@ -4,65 +4,17 @@
 //! cargo test --release -p mprec-runtime overhead -- --ignored --nocapture
 //! ```
 
-use std::{collections::BTreeMap, time::Instant};
-
-use mprec_representations::{BatchShape, Schema};
+use std::time::Instant;
 
 use super::*;
 use crate::{
-    endpoint::fake::answer,
+    endpoint::no_work::{DENSE, NoWork, SAMPLES, SPARSE, report},
     http::request::parse,
-    service::{Outcome, ScoreRequest, Service},
 };
-
-const SAMPLES: usize = 128;
-const DENSE: usize = 13;
-const SPARSE: usize = 26;
-
-/// Answers at once.
-struct NoWork(Arc<Model>);
-
-impl Service for NoWork {
-    fn models(&self) -> Vec<Arc<Model>> {
-        vec![Arc::clone(&self.0)]
-    }
-
-    fn model(&self, name: &str) -> Option<Arc<Model>> {
-        (name == self.0.name).then(|| Arc::clone(&self.0))
-    }
-
-    fn is_ready(&self) -> bool {
-        true
-    }
-
-    fn submit(
-        &self,
-        _model: &Arc<Model>,
-        request: ScoreRequest,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        let (sender, receiver) = oneshot::channel();
-        drop(sender.send(Ok(answer(vec![0.123_456; request.batch.samples()]))));
-        Ok(receiver)
-    }
-}
-
-fn kaggle_shape() -> Arc<Model> {
-    let schema = Schema::criteo(&[1_000_000; SPARSE]).unwrap();
-    Arc::new(Model {
-        name: "ctr".into(),
-        version: "1".into(),
-        shape: BatchShape::new(&schema),
-        schema,
-        max_samples: 4096,
-        sla: SLA,
-        paths: BTreeMap::new(),
-    })
-}
 
 /// The same request in JSON and in binary; the latter with the length of its JSON part.
 fn bodies(samples: usize) -> (Vec<u8>, Vec<u8>, usize) {
-    let dense: Vec<f32> = (0..samples * DENSE).map(|at| (at as f32 * 0.37).sin() * 5.0).collect();
-    let sparse: Vec<i64> = (0..samples * SPARSE).map(|at| at as i64 * 7919 % 1_000_000).collect();
+    let (dense, sparse) = NoWork::tensors(samples);
     let json = json!({ "inputs": [
         { "name": "dense", "shape": [samples, DENSE], "datatype": "FP32",
           "data": dense.chunks(DENSE).collect::<Vec<_>>() },
@@ -83,17 +35,10 @@ fn bodies(samples: usize) -> (Vec<u8>, Vec<u8>, usize) {
     (json.to_string().into_bytes(), binary, length)
 }
 
-fn report(what: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |share: f64| times[(times.len() as f64 * share) as usize].as_nanos() as f64 / 1e3;
-    let (p50, p95, p99) = (at(0.5), at(0.95), at(0.99));
-    eprintln!("{what:<44} p50 {p50:7.1} µs  p95 {p95:7.1} µs  p99 {p99:7.1} µs");
-}
-
 #[test]
 #[ignore = "a measurement: run it in release mode"]
 fn overhead_of_parsing() {
-    let model = kaggle_shape();
+    let model = NoWork::default().0;
     let (json, binary, length) = bodies(SAMPLES);
     for (what, body, length) in [("json", &json, None), ("binary", &binary, Some(length))] {
         let times = (0..2000).map(|_| {
@@ -122,10 +67,15 @@ fn overhead_of_a_round_trip() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let service = Arc::new(NoWork(kaggle_shape()));
+    let service = Arc::new(NoWork::default());
     let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
     let endpoint = Endpoint::new(service, Arc::clone(&metrics), Limits::default());
-    let server = serve(listener, Arc::new(endpoint), HttpConfig::default(), std::future::pending());
+    let server = serve(
+        vec![listener.into()],
+        Arc::new(endpoint),
+        HttpConfig::default(),
+        std::future::pending(),
+    );
     runtime.spawn(server);
     for samples in [1, SAMPLES] {
         let (json, binary, length) = bodies(samples);

@@ -1,0 +1,148 @@
+//! From the message of an inference request to a batch.
+
+use std::collections::BTreeMap;
+
+use hyper::body::Bytes;
+use mprec_representations::Batch;
+
+use super::protocol::inference::{
+    InferParameter, InferTensorContents, ModelInferRequest,
+    infer_parameter::ParameterChoice,
+    model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+};
+use crate::{
+    endpoint::{
+        ApiError, Inputs, Numbers, Parameters, RequestParameters, SCORES, Scalar, Tensor,
+        bad_input, shape_of,
+    },
+    service::Model,
+};
+
+/// Most inputs, and most requested outputs.
+const MAX_TENSORS: usize = 16;
+
+/// A parsed request.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) batch: Batch,
+    pub(super) parameters: RequestParameters,
+    /// Echoed; empty for none.
+    pub(super) id: String,
+}
+
+/// Parses a request to `model`.
+///
+/// # Errors
+///
+/// [`ApiError`] for whatever the message gets wrong; no message makes this panic.
+pub(super) fn parse(model: &Model, request: ModelInferRequest) -> Result<Parsed, ApiError> {
+    let parameters = parameters(request.parameters)?.of_request()?;
+    outputs(&request.outputs)?;
+    let batch = inputs(request.inputs, &request.raw_input_contents)?.batch(model)?;
+    Ok(Parsed { batch, parameters, id: request.id })
+}
+
+fn parameters(map: BTreeMap<String, InferParameter>) -> Result<Parameters, ApiError> {
+    Parameters::of(map.into_iter().map(|(name, value)| {
+        let value = match value.parameter_choice {
+            Some(ParameterChoice::BoolParam(value)) => Scalar::Bool(value),
+            Some(ParameterChoice::Int64Param(value)) => Scalar::Integer(value),
+            Some(ParameterChoice::StringParam(value)) => Scalar::Text(value),
+            Some(ParameterChoice::DoubleParam(value)) => Scalar::Float(value),
+            Some(ParameterChoice::Uint64Param(value)) => {
+                i64::try_from(value).map_or(Scalar::Float(value as f64), Scalar::Integer)
+            }
+            None => Scalar::Other,
+        };
+        (name, value)
+    }))
+}
+
+fn outputs(outputs: &[InferRequestedOutputTensor]) -> Result<(), ApiError> {
+    for (at, output) in outputs.iter().enumerate() {
+        let bad = |problem| Err(ApiError::BadOutput { name: output.name.clone(), problem });
+        if output.name != SCORES {
+            return bad("does not exist; there is `scores`");
+        }
+        if at > 0 {
+            return bad("is asked for twice");
+        }
+        for unsupported in ["classification", "shared_memory_region"] {
+            if output.parameters.contains_key(unsupported) {
+                return bad("can be sent in the response only, as it is");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn inputs(inputs: Vec<InferInputTensor>, raw: &[Bytes]) -> Result<Inputs<'_>, ApiError> {
+    let message = |message: String| ApiError::BadMessage { message };
+    if inputs.len() > MAX_TENSORS {
+        return Err(message(format!("it has more than {MAX_TENSORS} inputs")));
+    }
+    if !raw.is_empty() && raw.len() != inputs.len() {
+        return Err(message(format!(
+            "it has {} `raw_input_contents` for {} inputs; send one for every input, or none",
+            raw.len(),
+            inputs.len()
+        )));
+    }
+    let mut raw = raw.iter();
+    let mut read = Inputs::default();
+    for input in inputs {
+        let raw = raw.next();
+        let name = input.name.clone();
+        read.add(&name, |name| tensor(name, input, raw))?;
+    }
+    Ok(read)
+}
+
+fn tensor<'a>(
+    name: &'static str,
+    input: InferInputTensor,
+    raw: Option<&'a Bytes>,
+) -> Result<Tensor<'a>, ApiError> {
+    if input.parameters.contains_key("shared_memory_region") {
+        return Err(bad_input(name, "lies in shared memory, which is not supported; send it"));
+    }
+    let shape = shape_of(name, input.shape.into_iter().map(i128::from))?;
+    match (raw, input.contents) {
+        (Some(_), Some(_)) => {
+            Err(bad_input(name, "has `contents` beside `raw_input_contents`; send one of them"))
+        }
+        (None, None) => Err(bad_input(name, "has neither `contents` nor `raw_input_contents`")),
+        (Some(bytes), None) => Tensor::of_bytes(name, input.datatype, shape, bytes),
+        (None, Some(contents)) => {
+            let numbers = numbers(name, &input.datatype, contents)?;
+            Tensor::of_numbers(name, input.datatype, shape, numbers)
+        }
+    }
+}
+
+/// The numbers in the field of `datatype`, which must be the only one that is filled.
+fn numbers(
+    name: &'static str,
+    datatype: &str,
+    mut contents: InferTensorContents,
+) -> Result<Numbers, ApiError> {
+    let numbers = match datatype {
+        "FP32" => Numbers::Floats(std::mem::take(&mut contents.fp32_contents)),
+        "INT64" => Numbers::Integers(std::mem::take(&mut contents.int64_contents)),
+        "INT32" => {
+            let values = std::mem::take(&mut contents.int_contents);
+            Numbers::Integers(values.into_iter().map(i64::from).collect())
+        }
+        _ => {
+            return Err(ApiError::WrongDtype {
+                name: name.to_owned(),
+                expected: "`contents` of FP32, INT64 or INT32",
+                got: datatype.to_owned(),
+            });
+        }
+    };
+    if contents != InferTensorContents::default() {
+        return Err(bad_input(name, "has `contents` of another datatype than it states"));
+    }
+    Ok(numbers)
+}
