@@ -10,11 +10,12 @@ use mprec_runtime::{
     config::{Config, ConfigFile},
     endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
-    http::{HttpConfig, serve},
+    http::{HttpConfig, Routes, serve},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
+    status::StatusPage,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -36,6 +37,9 @@ pub(super) struct Serve {
     /// The bundle's folder.
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// The model's name in URLs; default: the bundle's.
+    #[arg(long)]
+    name: Option<String>,
     /// Paths to keep resident; default: every variant with a quality, on `cpu`.
     #[arg(long, value_delimiter = ',')]
     paths: Vec<String>,
@@ -48,6 +52,9 @@ pub(super) struct Serve {
     /// Address and port; port 0 takes a free one.
     #[arg(long)]
     listen: Option<String>,
+    /// Address and port of a second listener, for metrics, the status page and health alone; default: none.
+    #[arg(long, value_name = "LISTEN")]
+    metrics: Option<String>,
     /// Worker threads; default: one per core.
     #[arg(long)]
     workers: Option<u32>,
@@ -74,6 +81,8 @@ pub(super) struct Serve {
 #[derive(Serialize)]
 struct Started {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_url: Option<String>,
     model: String,
     version: String,
     policy: String,
@@ -94,6 +103,7 @@ impl Serve {
             let paths = profile::default_paths(&bundle).or_bad_input()?;
             file.serving.paths = Some(paths.iter().map(ToString::to_string).collect());
         }
+        let settings = file.settings();
         let config = file.check().or_bad_input()?;
         let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
         let paths = config.serving().paths.iter().map(|path| path.parse());
@@ -112,7 +122,7 @@ impl Serve {
             });
         }
         let profiles = self.profiles(&config, &bundle, &resident, output)?;
-        run_server(&config, &bundle, resident, profiles, output)
+        run_server(&config, settings, &bundle, resident, profiles, output)
     }
 
     fn override_keys(&self, file: &mut ConfigFile) {
@@ -122,9 +132,11 @@ impl Serve {
             }
         }
         set(&mut file.model.bundle, &self.bundle);
+        set(&mut file.model.name, &self.name);
         set(&mut file.objective.policy, &self.policy);
         set(&mut file.constraints.sla_ms, &self.sla_ms);
         set(&mut file.server.listen, &self.listen);
+        set(&mut file.server.metrics, &self.metrics);
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
@@ -161,6 +173,7 @@ impl Serve {
 
 fn run_server(
     config: &Config,
+    settings: Vec<(String, String)>,
     bundle: &Bundle,
     resident: Vec<ResidentPath>,
     profiles: Profiles,
@@ -194,7 +207,9 @@ fn run_server(
     })?);
     let labels: Vec<&str> = names.iter().map(String::as_str).collect();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
+    let status = config.server().status_page.then(|| Arc::new(StatusPage::new(settings)));
     let http = HttpConfig {
+        status,
         max_body_bytes: config.server().max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
@@ -207,12 +222,14 @@ fn run_server(
         .build()?;
     runtime.block_on(async {
         let address = config.server().listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        let address: SocketAddr = listener.local_addr()?;
+        let (listener, url) = listen(address).await?;
+        let metrics_listener = match config.server().metrics {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let started = Started {
-            url: format!("http://{address}"),
+            url,
+            metrics_url: metrics_listener.as_ref().map(|(_, url)| url.clone()),
             model: model.name.clone(),
             version: model.version.clone(),
             policy: config.policy().to_string(),
@@ -229,13 +246,28 @@ fn run_server(
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
-        let drained = serve(listener, endpoint, http, stop_signal()).await;
+        let watched = async {
+            if let Some((listener, _)) = metrics_listener {
+                let http = HttpConfig { routes: Routes::Observation, ..http.clone() };
+                serve(listener, Arc::clone(&endpoint), http, stop_signal()).await;
+            }
+        };
+        let served = serve(listener, Arc::clone(&endpoint), http.clone(), stop_signal());
+        let (drained, ()) = tokio::join!(served, watched);
         tracing::info!(?drained, "connections are closed");
         Ok::<(), Failure>(())
     })?;
     // What the endpoint took has been answered or cut off; nothing waits for the engine now.
     engine.shutdown(config.drain().min(Duration::from_secs(2)));
     Ok(())
+}
+
+/// Listens, and says under which URL.
+async fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, String)> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
 }
 
 /// Completes when the process is asked to stop.

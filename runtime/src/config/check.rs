@@ -42,16 +42,12 @@ impl ConfigFile {
             let expected = "use 1 to 128 of `a-z 0-9 _ . -`";
             ensure(is_name(name), "model.name", quoted(name), expected)?;
         }
-        let listen = match &self.server.listen {
-            None => default::LISTEN,
-            Some(text) => text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
-                key: "server.listen".into(),
-                value: quoted(text),
-                expected: "write address and port, for example \"127.0.0.1:8000\"".into(),
-            })?,
-        };
+        let listen = address("server.listen", self.server.listen.as_deref(), default::LISTEN)?;
+        let metrics = address("server.metrics", self.server.metrics.as_deref(), listen)?;
         let server = ServerConfig {
             listen,
+            metrics: self.server.metrics.is_some().then_some(metrics),
+            status_page: self.server.status_page.unwrap_or(default::STATUS_PAGE),
             max_body_bytes: within(
                 "server.max_body_bytes",
                 self.server.max_body_bytes.unwrap_or(default::MAX_BODY_BYTES),
@@ -116,6 +112,15 @@ impl ConfigFile {
             log_filter,
         })
     }
+}
+
+fn address(key: &str, text: Option<&str>, default: SocketAddr) -> Result<SocketAddr, ConfigError> {
+    let Some(text) = text else { return Ok(default) };
+    text.parse().map_err(|_| ConfigError::Value {
+        key: key.into(),
+        value: quoted(text),
+        expected: format!("write address and port, for example \"{default}\""),
+    })
 }
 
 fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {

@@ -38,6 +38,10 @@ pub struct ModelConfig {
 pub struct ServerConfig {
     /// Address and port of HTTP.
     pub listen: SocketAddr,
+    /// Address and port of a listener for metrics, the status page and health alone; `None` has none.
+    pub metrics: Option<SocketAddr>,
+    /// Whether there is a status page.
+    pub status_page: bool,
     /// Largest request body.
     pub max_body_bytes: usize,
     /// Most samples in one request.

@@ -62,6 +62,10 @@ pub struct ModelFile {
 pub struct ServerFile {
     /// Address and port of HTTP.
     pub listen: Option<String>,
+    /// Address and port of a listener for metrics.
+    pub metrics: Option<String>,
+    /// Whether there is a status page.
+    pub status_page: Option<bool>,
     /// Largest request body.
     pub max_body_bytes: Option<usize>,
     /// Most samples in one request.

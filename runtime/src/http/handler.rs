@@ -13,7 +13,7 @@ use hyper::{
 };
 
 use super::{
-    config::HttpConfig,
+    config::{HttpConfig, Routes},
     pace::Progress,
     reply::{self, Reply},
     request::{self, HEADER_LENGTH, Parsed},
@@ -62,6 +62,9 @@ impl<S: Service + ?Sized> Handler<S> {
     async fn route(&self, request: Request<Incoming>, arrival: Instant) -> Result<Reply, ApiError> {
         let (head, body) = request.into_parts();
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownRoute)?;
+        if self.config.routes == Routes::Observation && !route.is_observation() {
+            return Err(ApiError::UnknownRoute);
+        }
         let is_allowed = match (&route, &head.method) {
             (Route::Infer(_), method) => method == Method::POST,
             (_, method) => method == Method::GET || method == Method::HEAD,
@@ -83,6 +86,10 @@ impl<S: Service + ?Sized> Handler<S> {
             Route::Ready => Ok(self.readiness(None)),
             Route::Metrics => {
                 Ok(reply::metrics(self.endpoint.metrics.render(&*self.endpoint.service)))
+            }
+            Route::Status(asset) => {
+                let page = self.config.status.as_ref().ok_or(ApiError::UnknownRoute)?;
+                Ok(reply::status(asset, page.render(asset, &self.endpoint)))
             }
             Route::Model(model) => {
                 let model = self.model(&model)?;

@@ -7,6 +7,7 @@
 //! | `GET /v2`, `GET /v2/models/{m}[/versions/{v}]` | what there is |
 //! | `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}]/ready` | 200 or 503 |
 //! | `GET /metrics` | Prometheus text |
+//! | `GET /`, `GET /status.json` | the [status page](crate::status) and its figures |
 //!
 //! A request may state its time budget as parameter `sla_ms`, as Triton's parameter `timeout` (µs)
 //! and as header `mprec-sla-ms`; the smallest wins, and it counts from the arrival of the request's
@@ -28,7 +29,7 @@ mod server;
 mod tests;
 
 pub use self::{
-    config::HttpConfig,
+    config::{HttpConfig, Routes},
     server::{Drained, serve},
 };
 pub(crate) use self::{handler::SLA_HEADER, request::HEADER_LENGTH};

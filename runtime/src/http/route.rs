@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::percent::decode;
+use crate::status::Asset;
 
 /// What a URL names.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub(super) enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    Status(Asset),
     Model(ModelRef<'a>),
     ModelReady(ModelRef<'a>),
     Infer(ModelRef<'a>),
@@ -31,6 +33,7 @@ impl<'a> Route<'a> {
         match parts.next()? {
             "metrics" => return parts.next().is_none().then_some(Self::Metrics),
             "v2" => {}
+            name if parts.next().is_none() => return Asset::of(name).map(Self::Status),
             _ => return None,
         }
         let rest: Vec<&str> = parts.take(6).collect();
@@ -56,6 +59,11 @@ impl<'a> Route<'a> {
             ["infer"] => Some(Self::Infer(model)),
             _ => None,
         }
+    }
+
+    /// Whether the route is for those who watch the server, and not for its clients.
+    pub(super) fn is_observation(&self) -> bool {
+        matches!(self, Self::Metrics | Self::Status(_) | Self::Live | Self::Ready)
     }
 
     /// The verbs that the route takes, as the `Allow` header has them.
@@ -84,6 +92,10 @@ mod tests {
             ("/v2/health/live", Some(Route::Live)),
             ("/v2/health/ready", Some(Route::Ready)),
             ("/metrics", Some(Route::Metrics)),
+            ("/", Some(Route::Status(Asset::Page))),
+            ("/status.json", Some(Route::Status(Asset::Figures))),
+            ("/status.js", Some(Route::Status(Asset::Script))),
+            ("/status.css", Some(Route::Status(Asset::Style))),
             ("/v2/models/ctr", Some(Route::Model(model("ctr", None)))),
             ("/v2/models/a%20b%2Fc", Some(Route::Model(model("a b/c", None)))),
             ("/v2/models/ctr/versions/3", Some(Route::Model(model("ctr", Some("3"))))),
@@ -93,7 +105,9 @@ mod tests {
             // A model may be called `versions`.
             ("/v2/models/versions/infer", Some(Route::Infer(model("versions", None)))),
             ("", None),
-            ("/", None),
+            ("//", None),
+            ("/status.json/", None),
+            ("/status.html", None),
             ("/v2/", None),
             ("/v2/models", None),
             ("/v2/models/", None),

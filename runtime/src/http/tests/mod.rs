@@ -5,6 +5,7 @@ mod errors;
 mod hostile;
 mod infer;
 mod overhead;
+mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
