@@ -61,13 +61,15 @@ def server(folder, *arguments):
         if process.poll() is None:
             process.kill()
             process.wait()
+        process.stdout.close()
 
 
 @contextlib.contextmanager
 def load(url, seconds, qps=40):
     """An open-loop load in the background; yields the process, which is stopped in the end."""
     process = subprocess.Popen(
-        [binary(), "load", "--url", url, "--qps", str(qps), "--sizes", "lognormal:3,0.5", "--seconds", str(seconds), "--quiet"],
+        [binary(), "load", "--url", url, "--qps", str(qps), "--sizes", "lognormal:3,0.5", "--sla-ms", "500",
+         "--seconds", str(seconds), "--quiet"],
         stdout=subprocess.DEVNULL,
     )
     try:

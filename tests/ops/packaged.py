@@ -1,6 +1,6 @@
 """What is under `packaging/`: the unit, the Dockerfile and the KServe runtime, checked by tools of others and by the binary.
 
-    python packaging.py [HADOLINT]
+    python packaged.py [HADOLINT]
 """
 
 import ctypes
