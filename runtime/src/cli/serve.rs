@@ -237,12 +237,17 @@ fn run_server(
         };
         output.result(&started, || {
             format!(
-                "{} version {} at {} by policy {}: {}",
+                "{} version {} at {} by policy {}: {}{}",
                 started.model,
                 started.version,
                 started.url,
                 started.policy,
-                names.join(", ")
+                names.join(", "),
+                started
+                    .metrics_url
+                    .iter()
+                    .map(|url| format!("; metrics at {url}"))
+                    .collect::<String>()
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));

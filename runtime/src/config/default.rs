@@ -11,7 +11,7 @@ use mprec_router::PolicyName;
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
-/// It shows nothing that `/metrics` does not, but the settings, with secrets hidden; and who is to listen is loopback.
+/// It shows what `/metrics` has, and the settings with secrets hidden; by default only this machine can ask.
 pub(super) const STATUS_PAGE: bool = true;
 
 /// Triton's default. 4,096 samples of Criteo's shape as JSON take about 2 MB.
