@@ -236,6 +236,7 @@ fn run_server(
             paths: names.clone(),
         };
         output.result(&started, || {
+            let metrics = started.metrics_url.as_ref().map(|url| format!("; metrics at {url}"));
             format!(
                 "{} version {} at {} by policy {}: {}{}",
                 started.model,
@@ -243,11 +244,7 @@ fn run_server(
                 started.url,
                 started.policy,
                 names.join(", "),
-                started
-                    .metrics_url
-                    .iter()
-                    .map(|url| format!("; metrics at {url}"))
-                    .collect::<String>()
+                metrics.unwrap_or_default()
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));

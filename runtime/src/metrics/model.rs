@@ -171,10 +171,9 @@ impl Models {
         if let Some(found) = all.iter().find(is_it) {
             return Arc::clone(found);
         }
-        if all.len() >= MOST_MODELS {
-            if let Some(at) = (0..all.len()).min_by_key(|&at| all[at].asked.load(Relaxed)) {
-                all.remove(at);
-            }
+        let oldest = (0..all.len()).min_by_key(|&at| all[at].asked.load(Relaxed));
+        if let Some(at) = oldest.filter(|_| all.len() >= MOST_MODELS) {
+            all.remove(at);
         }
         let model = Arc::new(ModelMetrics::new(name, version));
         model.asked.store(asked, Relaxed);
