@@ -23,7 +23,7 @@ pub struct PathMetrics {
     pub(super) samples: Counter,
     pub(super) samples_in_time: Counter,
     pub(super) correct_in_time: Sum,
-    /// Whether [`Metrics::observe_path`] was ever called for it: what nobody looked at is not shown.
+    /// Whether `Metrics::observe_path` was ever called for it: what nobody looked at is not shown.
     pub(super) is_observed: AtomicBool,
     pub(super) up: Gauge,
     pub(super) accuracy: Level,
