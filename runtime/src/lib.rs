@@ -14,4 +14,5 @@ pub mod profiler;
 pub mod record;
 pub mod report;
 pub mod service;
+pub mod status;
 pub mod top;

@@ -10,6 +10,7 @@ mod eval;
 mod experiment;
 mod export;
 mod failure;
+mod health;
 mod inputs;
 mod inspect;
 mod load;
@@ -89,6 +90,8 @@ enum Command {
     Bench(bench::Bench),
     /// Serve a bundle over HTTP.
     Serve(serve::Serve),
+    /// Ask whether a running server can answer.
+    Health(health::Health),
     /// Put an open-loop load on a running server.
     Load(load::Load),
     /// Watch a running server in the terminal.
@@ -122,6 +125,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Experiment(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(&output),
+                Command::Health(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
                 Command::Top(command) => command.run(&output),
                 Command::Replay(command) => command.run(&output),

@@ -12,11 +12,12 @@ use mprec_runtime::{
     endpoint::{Endpoint, Limits},
     engine::{Backoff, Engine, EngineError, EngineOptions},
     grpc::{self, GrpcConfig},
-    http::{self, HttpConfig, ListenOn, Listener},
+    http::{self, HttpConfig, ListenOn, Listener, Routes},
     metrics::Metrics,
     paths::{Allowance, ResidentPath, bring_up},
     profiler::{ProfileFile, ProfileOptions},
     service::Model,
+    status::StatusPage,
 };
 use serde::Serialize;
 
@@ -37,6 +38,9 @@ pub(super) struct Serve {
     /// The bundle's folder.
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// The model's name in URLs; default: the bundle's.
+    #[arg(long)]
+    name: Option<String>,
     /// Paths to keep resident; default: every variant with a quality, on `cpu`.
     #[arg(long, value_delimiter = ',')]
     paths: Vec<String>,
@@ -52,6 +56,9 @@ pub(super) struct Serve {
     /// Address and port of gRPC, or `off`; default: 127.0.0.1:8001.
     #[arg(long, value_name = "LISTEN")]
     grpc_listen: Option<String>,
+    /// Address and port of a second listener, for metrics, the status page and health alone; default: none.
+    #[arg(long, value_name = "LISTEN")]
+    metrics: Option<String>,
     /// Worker threads; default: one per core.
     #[arg(long)]
     workers: Option<u32>,
@@ -83,6 +90,8 @@ struct Started {
     /// Address and port of gRPC, where it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_url: Option<String>,
     model: String,
     version: String,
     policy: String,
@@ -103,6 +112,7 @@ impl Serve {
             let paths = profile::default_paths(&bundle).or_bad_input()?;
             file.serving.paths = Some(paths.iter().map(ToString::to_string).collect());
         }
+        let settings = file.settings();
         let config = file.check().or_bad_input()?;
         let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
         let paths = config.serving().paths.iter().map(|path| path.parse());
@@ -123,7 +133,7 @@ impl Serve {
             });
         }
         let profiles = self.profiles(&config, &bundle, &resident, output)?;
-        run_server(&config, &bundle, resident, profiles, output)
+        run_server(&config, settings, &bundle, resident, profiles, output)
     }
 
     fn override_keys(&self, file: &mut ConfigFile) {
@@ -133,12 +143,14 @@ impl Serve {
             }
         }
         set(&mut file.model.bundle, &self.bundle);
+        set(&mut file.model.name, &self.name);
         set(&mut file.objective.policy, &self.policy);
         set(&mut file.constraints.sla_ms, &self.sla_ms);
         if !self.listen.is_empty() {
             file.server.listen = Some(OneOrMany::Many(self.listen.clone()));
         }
         set(&mut file.server.grpc, &self.grpc_listen);
+        set(&mut file.server.metrics, &self.metrics);
         set(&mut file.serving.workers, &self.workers);
         set(&mut file.serving.cache_bytes, &self.cache);
         set(&mut file.profile.file, &self.profiles);
@@ -175,6 +187,7 @@ impl Serve {
 
 fn run_server(
     config: &Config,
+    settings: Vec<(String, String)>,
     bundle: &Bundle,
     resident: Vec<ResidentPath>,
     profiles: Profiles,
@@ -211,6 +224,7 @@ fn run_server(
     let limits = config.server();
     let http = HttpConfig {
         statuses: limits.errors,
+        status: limits.status_page.then(|| Arc::new(StatusPage::new(settings))),
         max_body_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
@@ -239,24 +253,34 @@ fn run_server(
             None => None,
         };
         let grpc_url = grpc_listener.as_ref().map(Listener::url).transpose()?;
+        let metrics_listener =
+            match limits.metrics {
+                Some(address) => Some(Listener::bind(&ListenOn::Tcp(address)).await.context(
+                    "metrics have no port of their own; choose another with `--metrics`",
+                )?),
+                None => None,
+            };
         let started = Started {
             url: urls[0].clone(),
             urls: urls.clone(),
             grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
+            metrics_url: metrics_listener.as_ref().map(Listener::url).transpose()?,
             model: model.name.clone(),
             version: model.version.clone(),
             policy: config.policy().to_string(),
             paths: names.clone(),
         };
         output.result(&started, || {
+            let metrics = started.metrics_url.as_ref().map(|url| format!("; metrics at {url}"));
             format!(
-                "{} version {} at {}{} by policy {}: {}",
+                "{} version {} at {}{} by policy {}: {}{}",
                 started.model,
                 started.version,
                 started.urls.join(", "),
                 started.grpc.as_ref().map(|at| format!(" and grpc://{at}")).unwrap_or_default(),
                 started.policy,
-                names.join(", ")
+                names.join(", "),
+                metrics.unwrap_or_default()
             )
         })?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
@@ -265,8 +289,13 @@ fn run_server(
             let listener = grpc_listener?;
             Some(grpc::serve(vec![listener], Arc::clone(&endpoint), grpc, stop.clone()).await)
         };
+        let observation = HttpConfig { routes: Routes::Observation, ..http.clone() };
+        let watched = async {
+            let listeners = vec![metrics_listener?];
+            Some(http::serve(listeners, Arc::clone(&endpoint), observation, stop.clone()).await)
+        };
         let http = http::serve(listeners, Arc::clone(&endpoint), http, stop.clone());
-        let (http, grpc) = tokio::join!(http, grpc);
+        let (http, grpc, _) = tokio::join!(http, grpc, watched);
         tracing::info!(?http, ?grpc, "connections are closed");
         Ok::<(), Failure>(())
     })?;

@@ -47,10 +47,13 @@ impl ConfigFile {
         }
         let listen = check_listen(self.server.listen.as_ref())?;
         let grpc = check_grpc(self.server.grpc.as_deref(), &listen)?;
+        let metrics = check_metrics(self.server.metrics.as_deref())?;
         let server = ServerConfig {
             listen,
             grpc,
             errors: self.server.errors.unwrap_or_default(),
+            metrics,
+            status_page: self.server.status_page.unwrap_or(default::STATUS_PAGE),
             max_body_bytes: within(
                 "server.max_body_bytes",
                 self.server.max_body_bytes.unwrap_or(default::MAX_BODY_BYTES),
@@ -154,6 +157,16 @@ fn check_grpc(text: Option<&str>, listen: &[ListenOn]) -> Result<Option<SocketAd
     let is_free = address.port() == 0 || !listen.contains(&ListenOn::Tcp(address));
     let expected = "let it differ from `server.listen`";
     ensure(is_free, "server.grpc", quoted(&address.to_string()), expected)?;
+    Ok(Some(address))
+}
+
+fn check_metrics(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let address = text.parse().map_err(|_| ConfigError::Value {
+        key: "server.metrics".into(),
+        value: quoted(text),
+        expected: "write address and port, for example \"127.0.0.1:8002\"".into(),
+    })?;
     Ok(Some(address))
 }
 

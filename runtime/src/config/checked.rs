@@ -42,6 +42,10 @@ pub struct ServerConfig {
     pub errors: Statuses,
     /// Address and port of gRPC; `None` where it is off.
     pub grpc: Option<SocketAddr>,
+    /// Address and port of a listener for metrics, the status page and health alone; `None` has none.
+    pub metrics: Option<SocketAddr>,
+    /// Whether there is a status page.
+    pub status_page: bool,
     /// Largest request body, or message of gRPC.
     pub max_body_bytes: usize,
     /// Most samples in one request.

@@ -15,6 +15,9 @@ pub(super) const LISTEN: SocketAddr =
 pub(super) const GRPC: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
 
+/// It shows what `/metrics` has, and the settings with secrets hidden; by default only this machine can ask.
+pub(super) const STATUS_PAGE: bool = true;
+
 /// Triton's default. 4,096 samples of Criteo's shape as JSON take about 2 MB.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 

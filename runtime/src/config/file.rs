@@ -67,6 +67,10 @@ pub struct ServerFile {
     pub grpc: Option<String>,
     /// Whose statuses errors get.
     pub errors: Option<Statuses>,
+    /// Address and port of a listener for metrics.
+    pub metrics: Option<String>,
+    /// Whether there is a status page.
+    pub status_page: Option<bool>,
     /// Largest request body.
     pub max_body_bytes: Option<usize>,
     /// Most samples in one request.

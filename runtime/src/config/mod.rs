@@ -13,6 +13,7 @@ mod checked;
 mod default;
 mod error;
 mod file;
+mod settings;
 #[cfg(test)]
 mod tests;
 

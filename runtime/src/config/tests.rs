@@ -127,6 +127,10 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
             "`server.grpc` is \"127.0.0.1:8001\"; let it differ from `server.listen`",
         ),
         (
+            &with("server.metrics = \"8002\""),
+            "`server.metrics` is \"8002\"; write address and port, for example \"127.0.0.1:8000\"",
+        ),
+        (
             &with("objective.policy = \"static:hash@cpu\""),
             "`objective.policy` is \"static:hash@cpu\"; `serving.paths` has table@cpu, dhe@cpu",
         ),

@@ -12,7 +12,7 @@ use std::{
 use mprec_representations::Batch;
 
 use super::{
-    error::ApiError,
+    error::{ApiError, ErrorCode},
     parameters::RequestParameters,
     statistics::{ModelStatistics, Statistics},
 };
@@ -148,6 +148,7 @@ impl<S: Service + ?Sized> Endpoint<S> {
         render: impl FnOnce(&Answer) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let samples = query.batch.samples();
+        let mut counted = self.metrics.model(&model.name, &model.version).query(query.arrival);
         self.metrics.unknown_ids.add(query.batch.unknown_ids() as u64);
         let budget = query.parameters.budget.unwrap_or(model.sla).min(self.limits.max_sla);
         let deadline = query.arrival + budget;
@@ -158,7 +159,10 @@ impl<S: Service + ?Sized> Endpoint<S> {
             min_quality: query.parameters.min_quality,
             priority: query.parameters.priority,
         };
-        let answer = self.ask(model, request).await?;
+        let answer =
+            self.ask(model, request).await.inspect_err(|error| counted.fail(error.code()))?;
+        // Unless it is answered, which is known at the end.
+        counted.fail(ErrorCode::Internal);
         if answer.scores.len() != samples {
             return Err(ApiError::Internal { message: "the scores are not one per sample" });
         }
@@ -168,6 +172,7 @@ impl<S: Service + ?Sized> Endpoint<S> {
         let reply = render(&answer)?;
         let now = Instant::now();
         self.metrics.record_answer(&answer, samples, now - query.arrival, now <= deadline);
+        counted.answer(&answer);
         Ok(reply)
     }
 

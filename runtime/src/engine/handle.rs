@@ -234,6 +234,13 @@ impl Service for Engine {
     fn observe(&self, metrics: &crate::metrics::Metrics) {
         let stats = self.stats();
         metrics.observe_record(stats.record);
+        metrics.observe_promises(stats.promises.kept, stats.promises.broken);
+        let model = &self.shared.model;
+        metrics.model(&model.name, &model.version).observe(&crate::metrics::ModelObservation {
+            queued: stats.queued,
+            batches: stats.paths.iter().map(|path| path.counts.batches).sum(),
+            batch_samples: stats.paths.iter().map(|path| path.counts.batch_samples).sum(),
+        });
         for path in stats.paths {
             let observation = crate::metrics::PathObservation {
                 is_up: path.is_up,
@@ -245,6 +252,8 @@ impl Service for Engine {
                 batch_time: path.counts.batch_time,
                 correction: path.correction,
                 coverage: path.coverage,
+                expired: path.counts.expired,
+                failed: path.counts.failed,
                 rerouted: path.counts.rerouted,
                 ejections: path.counts.ejections,
                 probes: path.counts.probes,

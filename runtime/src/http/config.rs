@@ -1,14 +1,27 @@
 //! Limits of the HTTP endpoint. Every one bounds something that a client can make large or slow.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::endpoint::Statuses;
+use crate::{endpoint::Statuses, status::StatusPage};
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routes {
+    /// Everything.
+    All,
+    /// Metrics, the status page and health: for those who watch the server.
+    Observation,
+}
 
 /// Limits of the HTTP endpoint; [`HttpConfig::default`] says where each default comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct HttpConfig {
     /// Whose statuses errors get.
     pub statuses: Statuses,
+    /// What is served here.
+    pub routes: Routes,
+    /// The status page; `None` has none.
+    pub status: Option<Arc<StatusPage>>,
     /// Largest request body, in bytes; of one that is sent compressed, also what it holds.
     pub max_body_bytes: usize,
     /// Size of the buffer that must hold a request's head (request line and headers), in bytes; at
@@ -37,6 +50,8 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             statuses: Statuses::Distinct,
+            routes: Routes::All,
+            status: Some(Arc::default()),
             // Triton's default; 2,048 multi-hot samples of 214 ids take 3.5 MB.
             max_body_bytes: 64 << 20,
             max_head_bytes: 64 << 10,

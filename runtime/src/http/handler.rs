@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     coding::Coding,
-    config::HttpConfig,
+    config::{HttpConfig, Routes},
     openapi,
     pace::Progress,
     reply::{self, Reply},
@@ -80,6 +80,9 @@ impl<S: Service + ?Sized> Handler<S> {
     async fn route(&self, request: Request<Incoming>, arrival: Instant) -> Result<Reply, ApiError> {
         let (head, body) = request.into_parts();
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownRoute)?;
+        if self.config.routes == Routes::Observation && !route.is_observation() {
+            return Err(ApiError::UnknownRoute);
+        }
         let is_allowed = match (&route, &head.method) {
             (Route::Infer(_), method) => method == Method::POST,
             (_, method) => method == Method::GET || method == Method::HEAD,
@@ -102,6 +105,10 @@ impl<S: Service + ?Sized> Handler<S> {
             Route::Ready => Ok(self.readiness(None)),
             Route::Metrics => {
                 Ok(reply::metrics(self.endpoint.metrics.render(&*self.endpoint.service)))
+            }
+            Route::Status(asset) => {
+                let page = self.config.status.as_ref().ok_or(ApiError::UnknownRoute)?;
+                Ok(reply::status(asset, page.render(asset, &self.endpoint)))
             }
             Route::Model(model) => {
                 let model = self.model(&model)?;

@@ -10,6 +10,7 @@
 //! | `GET /v2/openapi.json` | all of this, for programs |
 //! | `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/{m}[/versions/{v}]/ready` | 200 or 503 |
 //! | `GET /metrics` | Prometheus text |
+//! | `GET /`, `GET /status.json` | the [status page](crate::status) and its figures |
 //!
 //! A request may state its time budget as parameter `sla_ms`, as Triton's parameter `timeout` (µs)
 //! and as header `mprec-sla-ms`; the smallest wins, and it counts from the arrival of the request's
@@ -33,5 +34,8 @@ mod server;
 mod tests;
 
 pub(crate) use self::request::HEADER_LENGTH;
-pub use self::{config::HttpConfig, server::serve};
+pub use self::{
+    config::{HttpConfig, Routes},
+    server::serve,
+};
 pub use crate::endpoint::{ListenError, ListenOn, Listener, SocketFile};

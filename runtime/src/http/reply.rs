@@ -7,8 +7,9 @@ use hyper::{
     Response, StatusCode,
     body::Bytes,
     header::{
-        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
-        HeaderValue, RETRY_AFTER, VARY,
+        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
+        X_CONTENT_TYPE_OPTIONS,
     },
 };
 use schemars::JsonSchema;
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     endpoint::{ApiError, SCORES, Statuses},
     service::{Answer, Model},
+    status::{self, Asset},
 };
 
 /// Bodies below this fit one packet anyway.
@@ -194,13 +196,27 @@ pub(super) async fn coded(reply: Reply, coding: Coding) -> Reply {
     }
 }
 
+/// A file of the status page.
+pub(super) fn status(asset: Asset, body: Bytes) -> Reply {
+    let mut reply = of(StatusCode::OK, asset.content_type(), body);
+    let headers = reply.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, status::CONTENT_SECURITY_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    reply
+}
+
 fn write_json(body: &mut Vec<u8>, document: &impl Serialize) {
     serde_json::to_writer(body, document)
         .expect("replies have string keys only, and writing to memory cannot fail");
 }
 
-fn of(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+fn of(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

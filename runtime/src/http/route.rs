@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::percent::decode;
+use crate::status::Asset;
 
 /// What a URL names.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub(super) enum Route<'a> {
     Ready,
     Metrics,
     OpenApi,
+    Status(Asset),
     Model(ModelRef<'a>),
     ModelReady(ModelRef<'a>),
     ModelConfig(ModelRef<'a>),
@@ -138,6 +140,7 @@ impl<'a> Route<'a> {
         match parts.next()? {
             "metrics" => return parts.next().is_none().then_some(Self::Metrics),
             "v2" => {}
+            name if parts.next().is_none() => return Asset::of(name).map(Self::Status),
             _ => return None,
         }
         let rest: Vec<&str> = parts.take(6).collect();
@@ -169,6 +172,11 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether the route is for those who watch the server, and not for its clients.
+    pub(super) fn is_observation(&self) -> bool {
+        matches!(self, Self::Metrics | Self::Status(_) | Self::Live | Self::Ready)
+    }
+
     /// The verbs that the route takes, as the `Allow` header has them.
     pub(super) fn verbs(&self) -> &'static str {
         match self {
@@ -196,6 +204,10 @@ mod tests {
             ("/v2/health/ready", Some(Route::Ready)),
             ("/metrics", Some(Route::Metrics)),
             ("/v2/openapi.json", Some(Route::OpenApi)),
+            ("/", Some(Route::Status(Asset::Page))),
+            ("/status.json", Some(Route::Status(Asset::Figures))),
+            ("/status.js", Some(Route::Status(Asset::Script))),
+            ("/status.css", Some(Route::Status(Asset::Style))),
             ("/v2/models/ctr", Some(Route::Model(model("ctr", None)))),
             ("/v2/models/a%20b%2Fc", Some(Route::Model(model("a b/c", None)))),
             ("/v2/models/ctr/versions/3", Some(Route::Model(model("ctr", Some("3"))))),
@@ -212,7 +224,9 @@ mod tests {
             // A model may be called `versions`.
             ("/v2/models/versions/infer", Some(Route::Infer(model("versions", None)))),
             ("", None),
-            ("/", None),
+            ("//", None),
+            ("/status.json/", None),
+            ("/status.html", None),
             ("/v2/", None),
             ("/v2/models", None),
             ("/v2/models/", None),

@@ -107,6 +107,24 @@ pub fn metrics_text(url: &str) -> Result<String, LoadError> {
     })
 }
 
+/// Whether the server at `url` says that it can answer queries.
+///
+/// Blocks for a few seconds at most.
+///
+/// # Errors
+///
+/// [`LoadError`] when there is no server, or its reply is late.
+pub fn is_ready(url: &str) -> Result<bool, LoadError> {
+    const PATH: &str = "/v2/health/ready";
+    let target = Target::parse(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LoadError::Start)?;
+    let (status, _) = runtime.block_on(ask(&target.address, PATH, MAX_REPLY_BYTES))?;
+    Ok(status == StatusCode::OK)
+}
+
 /// What the server says of a model: of `model`, of the one that `url` names, or of its only one.
 ///
 /// Blocks for a few seconds at most.
@@ -150,6 +168,15 @@ async fn get<T: serde::de::DeserializeOwned>(address: &str, path: &str) -> Resul
 }
 
 async fn get_bytes(address: &str, path: &str, limit: usize) -> Result<Bytes, LoadError> {
+    let (status, body) = ask(address, path, limit).await?;
+    if status != StatusCode::OK {
+        let problem = format!("with status {status}");
+        return Err(LoadError::Reply { path: path.to_owned(), problem });
+    }
+    Ok(body)
+}
+
+async fn ask(address: &str, path: &str, limit: usize) -> Result<(StatusCode, Bytes), LoadError> {
     let reply = |problem: String| LoadError::Reply { path: path.to_owned(), problem };
     let connect_error = |source| LoadError::Connect { address: address.to_owned(), source };
     let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address))
@@ -172,10 +199,7 @@ async fn get_bytes(address: &str, path: &str, limit: usize) -> Result<Bytes, Loa
     let status = response.status();
     let body = tokio::time::timeout(PATIENCE, body_within(response, limit)).await.ok().flatten();
     let body = body.ok_or_else(|| reply("incompletely".to_owned()))?;
-    if status != StatusCode::OK {
-        return Err(reply(format!("with status {status}")));
-    }
-    Ok(body)
+    Ok((status, body))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::Duration;
 use mprec_router::sim::{SpecError, Trace};
 
 pub use self::{
-    client::{describe, metrics_text},
+    client::{describe, is_ready, metrics_text},
     driver::run,
     encode::WireFormat,
     report::{CdfPoint, LoadReport, PathLoad, Window},

@@ -1,10 +1,9 @@
-//! Counters, gauges and histograms of atomics, and the Prometheus text they render to.
+//! Counters, gauges and histograms of atomics.
 //!
-//! Nothing here takes a lock: recording is one or two relaxed atomic additions, and a scrape reads
+//! Nothing here takes a lock: recording is one or two relaxed atomic additions, and who reads gets
 //! whatever the counters hold at that moment.
 
 use std::{
-    fmt::Write as _,
     marker::PhantomData,
     sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -118,6 +117,11 @@ impl<L: Label> CounterBy<L> {
         &self.counters[value.index()]
     }
 
+    /// Every value of the label with its counter.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &Counter)> {
+        L::NAMES.iter().copied().zip(&self.counters)
+    }
+
     /// Sum over all values.
     pub fn total(&self) -> u64 {
         self.counters.iter().map(Counter::get).sum()
@@ -160,6 +164,15 @@ impl Histogram {
         self.observe(duration.as_secs_f64());
     }
 
+    /// Every upper edge, the last infinite, with the number of observations up to it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let edges = self.edges.iter().copied().chain([f64::INFINITY]);
+        edges.zip(&self.buckets).scan(0, |total, (edge, bucket)| {
+            *total += bucket.load(Relaxed);
+            Some((edge, *total))
+        })
+    }
+
     /// Number of observations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
@@ -171,96 +184,9 @@ impl Histogram {
     }
 }
 
-/// Prometheus text (exposition format 0.0.4) being written.
-#[derive(Debug, Default)]
-pub(super) struct Page(String);
-
-impl Page {
-    pub(super) fn finish(self) -> String {
-        self.0
-    }
-
-    /// Starts a metric: every line that follows, up to the next start, is of it.
-    pub(super) fn start(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail, here and below.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl ToString) {
-        self.0.push_str(name);
-        self.labels(labels, None);
-        let _ = writeln!(self.0, " {}", value.to_string());
-    }
-
-    pub(super) fn counter_by<L: Label>(
-        &mut self,
-        name: &str,
-        label: &str,
-        counters: &CounterBy<L>,
-    ) {
-        for (value, counter) in L::NAMES.iter().zip(&counters.counters) {
-            self.value(name, &[(label, value)], counter.get());
-        }
-    }
-
-    pub(super) fn histogram(&mut self, name: &str, labels: &[(&str, &str)], from: &Histogram) {
-        let mut total = 0;
-        let edges = from.edges.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-        for (edge, bucket) in edges.zip(&from.buckets) {
-            total += bucket.load(Relaxed);
-            let _ = write!(self.0, "{name}_bucket");
-            self.labels(labels, Some(&edge));
-            let _ = writeln!(self.0, " {total}");
-        }
-        self.value(&format!("{name}_sum"), labels, from.sum());
-        // The count must equal the last bucket even while others record.
-        self.value(&format!("{name}_count"), labels, total);
-    }
-
-    fn labels(&mut self, labels: &[(&str, &str)], edge: Option<&str>) {
-        let pairs = labels.iter().copied().chain(edge.map(|edge| ("le", edge)));
-        for (at, (label, value)) in pairs.clone().enumerate() {
-            self.0.push(if at == 0 { '{' } else { ',' });
-            let _ = write!(self.0, "{label}=\"");
-            for letter in value.chars() {
-                match letter {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    other => self.0.push(other),
-                }
-            }
-            self.0.push('"');
-        }
-        if pairs.count() > 0 {
-            self.0.push('}');
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_observation_on_an_edge_belongs_below_it() {
-        let histogram = Histogram::new(&[0.02, 0.01, 0.02]);
-        for value in [0.01, 0.010_001, 0.02, 0.5] {
-            histogram.observe(value);
-        }
-        let mut page = Page::default();
-        page.histogram("x", &[("path", "a\"b")], &histogram);
-        let text = page.finish();
-        for line in [
-            "x_bucket{path=\"a\\\"b\",le=\"0.01\"} 1",
-            "x_bucket{path=\"a\\\"b\",le=\"0.02\"} 3",
-            "x_bucket{path=\"a\\\"b\",le=\"+Inf\"} 4",
-            "x_sum{path=\"a\\\"b\"} 0.540001",
-            "x_count{path=\"a\\\"b\"} 4",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} in {text}");
-        }
-    }
 
     #[test]
     fn a_sum_ignores_what_is_not_an_amount() {

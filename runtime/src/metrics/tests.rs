@@ -1,6 +1,13 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use mprec_backends::CacheStatistics;
 
 use super::*;
+use crate::{
+    endpoint::{ErrorCode, fake::Fake},
+    record::RecordStats,
+    service::{Answer, Refusal},
+};
 
 fn answer(path: &str) -> Answer {
     Answer {
@@ -37,6 +44,8 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         batch_time: Duration::from_millis(1_500),
         correction: 1.25,
         coverage: 0.95,
+        expired: 7,
+        failed: 8,
         rerouted: 6,
         ejections: 2,
         probes: 5,
@@ -47,6 +56,7 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
     assert!(!metrics.page().contains("mprec_record"), "nothing is recorded");
     let record = RecordStats { is_recording: false, events: 8, lost: 2, bytes: 500 };
     metrics.observe_record(Some(record));
+    metrics.observe_promises(40, 2);
     let page = metrics.page();
     for line in [
         "mprec_build_info{version=\"0.1.0\"} 1",
@@ -65,6 +75,10 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
         "mprec_record_events_total 8",
         "mprec_record_events_lost_total 2",
         "mprec_path_correction_ratio{path=\"table@cpu\"} 1.25",
+        "mprec_queries_expired_total{path=\"table@cpu\"} 7",
+        "mprec_queries_failed_total{path=\"table@cpu\"} 8",
+        "mprec_promises_total{kept=\"no\"} 2",
+        "mprec_sla_seconds 0.017",
         "mprec_queries_rerouted_total{path=\"table@cpu\"} 6",
         "mprec_path_ejections_total{path=\"table@cpu\"} 2",
         "mprec_path_probes_total{path=\"table@cpu\"} 5",
@@ -79,12 +93,18 @@ fn the_page_has_an_edge_at_the_sla_and_counts_by_path() {
 
 #[test]
 fn every_metric_is_announced_once_and_is_named_by_the_rules() {
-    let page = Metrics::new("0", &["a@b"], &[]).page();
+    let metrics = Metrics::new("0", &["a@b"], &[]);
+    metrics.model("ctr", "7").observe(&ModelObservation::default());
+    let page = metrics.page();
     let mut names = std::collections::BTreeSet::new();
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
-        assert!(name.starts_with("mprec_") && names.insert(name), "{name}");
-        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert!(names.insert(name), "{name}");
+        // Triton's names are Triton's.
+        if !name.starts_with("nv_") {
+            assert!(name.starts_with("mprec_") || name.starts_with("process_"), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        }
     }
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
@@ -96,4 +116,51 @@ fn every_metric_is_announced_once_and_is_named_by_the_rules() {
         let value = line.rsplit_once(' ').unwrap().1;
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
+}
+
+#[test]
+fn tritons_names_have_what_was_counted_by_model_and_version() {
+    let metrics = Metrics::new("0", &["table@cpu"], &[]);
+    let model = metrics.model("ctr", "7");
+    let before = std::time::Instant::now() - Duration::from_millis(20);
+    Arc::clone(&model).query(before).answer(&answer("table@cpu"));
+    Arc::clone(&model).query(before).fail(ErrorCode::DeadlinePassed);
+    drop(Arc::clone(&model).query(before));
+    assert!(!metrics.page().contains("nv_inference_count{"), "nobody has looked");
+    model.observe(&ModelObservation { queued: 3, batches: 5, batch_samples: 70 });
+    let page = metrics.page();
+    for line in [
+        "nv_inference_request_success{model=\"ctr\",version=\"7\"} 1",
+        "nv_inference_request_failure{model=\"ctr\",version=\"7\",reason=\"REJECTED\"} 1",
+        "nv_inference_request_failure{model=\"ctr\",version=\"7\",reason=\"CANCELED\"} 1",
+        "nv_inference_request_failure{model=\"ctr\",version=\"7\",reason=\"BACKEND\"} 0",
+        "nv_inference_request_failure{model=\"ctr\",version=\"7\",reason=\"OTHER\"} 0",
+        "nv_inference_compute_infer_duration_us{model=\"ctr\",version=\"7\"} 3000",
+        "nv_inference_count{model=\"ctr\",version=\"7\"} 70",
+        "nv_inference_exec_count{model=\"ctr\",version=\"7\"} 5",
+        "nv_inference_pending_request_count{model=\"ctr\",version=\"7\"} 3",
+        "mprec_model_info{model=\"ctr\",version=\"7\"} 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+    }
+}
+
+#[test]
+fn a_snapshot_has_what_the_page_has() {
+    let sla = Duration::from_millis(17);
+    let metrics = Metrics::new("0.1.0", &["table@cpu"], &[sla]);
+    metrics.record_answer(&answer("table@cpu"), 4, sla, true);
+    metrics.record_refusal(&Refusal::Unavailable { reason: "stopping" });
+    metrics.record_request(RequestEnd::Error(ErrorCode::BadJson), sla);
+    let snapshot = metrics.snapshot(&Fake::new(Default::default()));
+    let [path] = snapshot.paths.as_slice() else {
+        panic!("`other` answered nothing: {snapshot:?}")
+    };
+    assert_eq!((path.in_time, path.correct_in_time, path.up), (1, 3.0, None));
+    let edge = snapshot.edges_ms.iter().position(|&edge| edge == 17.0).expect("an edge at the SLA");
+    assert_eq!((path.latency[edge - 1], path.latency[edge]), (0, 1));
+    assert_eq!(path.latency.len(), snapshot.edges_ms.len() + 1);
+    assert_eq!((snapshot.refused["unavailable"], snapshot.refused["overloaded"]), (1, 0));
+    assert_eq!(snapshot.errors["bad_json"], 1);
+    assert_eq!(snapshot.recent[0].message, "not available: stopping");
 }

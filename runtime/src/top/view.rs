@@ -197,11 +197,7 @@ mod tests {
                 batch_time: Duration::from_millis(800),
                 correction: 1.5,
                 coverage: 0.99,
-                rerouted: 0,
-                ejections: 0,
-                probes: 0,
-                probes_failed: 0,
-                cache: Default::default(),
+                ..PathObservation::default()
             };
             metrics.observe_path(path, &observation);
         }

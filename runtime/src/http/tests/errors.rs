@@ -247,7 +247,7 @@ async fn urls_and_verbs_are_checked() {
         ("POST", "/v2/models/ctr/versions/8/infer", 404, "unknown_version"),
         ("GET", "/v2/models/ctr/versions/8/ready", 404, "unknown_version"),
         ("GET", "/v2/models/ctr/../ctr", 404, "unknown_route"),
-        ("GET", "/", 404, "unknown_route"),
+        ("GET", "/nothing", 404, "unknown_route"),
         ("POST", "/v2/models/ctr/infer/", 404, "unknown_route"),
         ("GET", "/v2/models/ctr/infer", 405, "wrong_verb"),
         ("PUT", "/v2/models/ctr/infer", 405, "wrong_verb"),
