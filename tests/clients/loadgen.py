@@ -11,7 +11,7 @@ import tritonclient.http as triton
 
 from common import SIZES, Samples, address, metadata, started
 
-RATE = 75.0
+RATE = 50.0
 BOUND_MS = 30
 # 662 prove the 99th percentile if none is late; these do if three are.
 QUERIES = 1_500
