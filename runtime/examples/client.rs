@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
         |verb: &str, path: &str| Request::builder().method(verb).uri(path).header("host", &address);
 
     // How many features of each kind a sample has.
-    let get = request("GET", &format!("/v2/models/{model}")).body(Full::default())?;
+    let get = request("GET", &format!("/v2/models/{model}")).body(Full::<Bytes>::default())?;
     let (_, metadata) = whole(sender.send_request(get).await?).await?;
     let metadata: Value = serde_json::from_slice(&metadata)?;
     let width = |input: usize| metadata["inputs"][input]["shape"][1].as_u64();

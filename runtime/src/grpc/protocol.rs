@@ -4,6 +4,7 @@
 #[expect(
     unreachable_pub,
     clippy::allow_attributes,
+    clippy::enum_variant_names,
     reason = "generated from a description that has the documentation"
 )]
 pub(super) mod inference {

@@ -179,7 +179,14 @@ async fn metadata_says_what_a_client_needs() {
     let reply = server.ask("GET", "/v2", "", b"").await.json();
     assert_eq!(reply["name"], "mprec");
     assert_eq!(reply["models"], json!(["ctr"]));
-    assert_eq!(reply["extensions"], json!(["binary_tensor_data", "parameters", "schedule_policy"]));
+    let extensions = [
+        "binary_tensor_data",
+        "model_configuration",
+        "parameters",
+        "schedule_policy",
+        "statistics",
+    ];
+    assert_eq!(reply["extensions"], json!(extensions));
 
     let by_version = server.ask("GET", "/v2/models/ctr/versions/7", "", b"").await.json();
     let reply = server.ask("GET", "/v2/models/ctr?x=y", "", b"").await.json();
