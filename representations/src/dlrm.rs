@@ -6,6 +6,9 @@
 //! ```
 //!
 //! Every layer ends in ReLU, the last of the bottom net too; only the last of the top net does not.
+//!
+//! With a [cross net](CrossSpec) between interaction and top net it is DLRM-v2 of MLPerf: DCN-v2 (Wang et al. 2021, arXiv
+//! 2008.13535) over all vectors side by side.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +37,34 @@ pub struct DlrmSpec {
     pub top: Vec<usize>,
     /// How the vectors meet.
     pub interaction: Interaction,
+    /// Layers of crosses between a `cat` interaction and the top net.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross: Option<CrossSpec>,
     /// The representation of every sparse feature, in the schema's order.
     pub features: Vec<RepresentationSpec>,
     /// In how many bits the parameters are stored.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
+}
+
+/// A cross net of low rank without its parameters. With `x0` the interaction's output, every layer computes
+/// `x0 · (W (V x) + b) + x`, the first product being element by element; its width is that of `x0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossSpec {
+    /// Number of layers.
+    pub layers: usize,
+    /// Rows of `V` and columns of `W`.
+    pub rank: usize,
+}
+
+impl CrossSpec {
+    /// The tensors of layer `at` for inputs of `width` values: `V` `[rank, width]`, `W` `[width, rank]`, `b` `[width]`.
+    fn layer(self, at: usize, width: usize) -> [TensorSpec; 3] {
+        let [narrow, _] = TensorSpec::layer(&format!("cross_l.{at}.v"), self.rank, width);
+        let [wide, bias] = TensorSpec::layer(&format!("cross_l.{at}.w"), width, self.rank);
+        [narrow, wide, bias]
+    }
 }
 
 /// A model that cannot be built.
@@ -99,6 +125,7 @@ impl DlrmSpec {
             bottom,
             top: Vec::new(),
             interaction,
+            cross: None,
             features,
             precision: Precision::default(),
         };
@@ -132,6 +159,18 @@ impl DlrmSpec {
             if !possible {
                 let expected = format!("1 to {MAX_LAYERS} layers of at least one output");
                 return fail(what, expected, format!("widths {layers:?}"));
+            }
+        }
+        if let Some(CrossSpec { layers, rank }) = self.cross {
+            let possible = (1..=MAX_LAYERS).contains(&layers)
+                && (1..=crate::program::MAX_WIDTH).contains(&rank);
+            if !possible {
+                let expected = format!("1 to {MAX_LAYERS} layers of rank 1 or more");
+                return fail("a cross net of", expected, format!("{layers} of rank {rank}"));
+            }
+            if self.interaction != Interaction::Cat {
+                let got = "dot".to_owned();
+                return fail("before a cross net the interaction", "cat".into(), got);
             }
         }
         for feature in &self.features {
@@ -181,6 +220,10 @@ impl DlrmSpec {
         for (feature, (spec, sparse)) in self.features.iter().zip(schema.sparse()).enumerate() {
             tensors.extend(spec.tensors(feature, sparse.cardinality));
         }
+        if let Some(cross) = self.cross {
+            let width = self.interaction_width();
+            tensors.extend((0..cross.layers).flat_map(|at| cross.layer(at, width)));
+        }
         tensors.extend(mlp_tensors("top_l", &self.top));
         tensors.into_iter().flat_map(|tensor| self.precision.stored(tensor)).collect()
     }
@@ -201,8 +244,12 @@ pub struct Dlrm {
     interaction: Interaction,
     bottom: Vec<Layer>,
     features: Vec<Box<dyn Representation>>,
+    cross: Vec<CrossLayer>,
     top: Vec<Layer>,
 }
+
+/// `V` `[rank, width]`, then `W` `[width, rank]` and bias `[width]`.
+type CrossLayer = (LayerWeights, Layer);
 
 /// Weight `[out, in]` and bias `[out]`.
 type Layer = (LayerWeights, Tensor<f32>);
@@ -229,6 +276,7 @@ impl Dlrm {
             interaction: spec.interaction,
             bottom: load_mlp("bot_l", &spec.bottom, weights)?,
             features,
+            cross: load_cross(spec, weights)?,
             top: load_mlp("top_l", &spec.top, weights)?,
         })
     }
@@ -274,6 +322,10 @@ impl Dlrm {
         inputs.extend(vectors.iter().filter_map(|vector| vector.stored));
         inputs.extend(vectors.iter().filter_map(|vector| vector.computed));
         let mut slot = program.interact(self.interaction, inputs)?;
+        let met = slot;
+        for (narrow, (wide, bias)) in &self.cross {
+            slot = program.cross(met, slot, narrow.clone(), wide.clone(), bias.clone())?;
+        }
         for (at, (weight, bias)) in self.top.iter().enumerate() {
             let last = at + 1 == self.top.len();
             let activation = if last { Activation::None } else { Activation::Relu };
@@ -288,4 +340,70 @@ fn load_mlp(prefix: &str, layers: &[usize], weights: &Weights) -> Result<Vec<Lay
         .chunks_exact(2)
         .map(|pair| Ok((weights.layer(&pair[0])?, weights.f32(&pair[1])?)))
         .collect()
+}
+
+fn load_cross(spec: &DlrmSpec, weights: &Weights) -> Result<Vec<CrossLayer>, WeightsError> {
+    let Some(cross) = spec.cross else { return Ok(Vec::new()) };
+    let width = spec.interaction_width();
+    let load = |at| {
+        let [narrow, wide, bias] = cross.layer(at, width);
+        Ok((weights.layer(&narrow)?, (weights.layer(&wide)?, weights.f32(&bias)?)))
+    };
+    (0..cross.layers).map(load).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{batch::BatchShape, schema::SparseFeature};
+
+    fn schema() -> Schema {
+        let sparse = vec![SparseFeature { name: "s".into(), cardinality: 2 }];
+        Schema::new(vec!["d".into()], sparse, Default::default()).unwrap()
+    }
+
+    fn crossed(cross: CrossSpec, interaction: Interaction) -> DlrmSpec {
+        let table = RepresentationSpec::Table { dim: 1 };
+        let spec = DlrmSpec::uniform(&schema(), &table, interaction, &[], &[]);
+        DlrmSpec { cross: Some(cross), ..spec }
+    }
+
+    /// By hand: x0 = (2, 3), V x0 = 2 + 3 = 5, W 5 + b = (5, -4), x0 · that + x0 = (12, -9), summed by the top net.
+    #[test]
+    fn a_cross_layer_is_as_defined() {
+        let spec = crossed(CrossSpec { layers: 1, rank: 1 }, Interaction::Cat);
+        let mut weights = Weights::new();
+        let values: [(&str, &[usize], &[f32]); 8] = [
+            ("bot_l.0.weight", &[1, 1], &[1.0]),
+            ("bot_l.0.bias", &[1], &[0.0]),
+            ("emb_l.0.weight", &[2, 1], &[0.0, 3.0]),
+            ("cross_l.0.v.weight", &[1, 2], &[1.0, 1.0]),
+            ("cross_l.0.w.weight", &[2, 1], &[1.0, -1.0]),
+            ("cross_l.0.w.bias", &[2], &[0.0, 1.0]),
+            ("top_l.0.weight", &[1, 2], &[1.0, 1.0]),
+            ("top_l.0.bias", &[1], &[-2.5]),
+        ];
+        for (name, shape, values) in &values {
+            weights.insert(*name, Tensor::new(shape, values.to_vec()));
+        }
+        let program = Dlrm::load(&schema(), &spec, &weights).unwrap().lower().unwrap();
+        let batch = BatchShape::new(&schema()).from_rows(vec![2.0], &[1]).unwrap();
+        let values = program.interpret_all(&batch).unwrap();
+        assert_eq!(values.get(program.logit()), [0.5]);
+    }
+
+    #[test]
+    fn impossible_cross_nets_are_refused() {
+        for cross in [
+            CrossSpec { layers: 0, rank: 1 },
+            CrossSpec { layers: MAX_LAYERS + 1, rank: 1 },
+            CrossSpec { layers: 1, rank: 0 },
+            CrossSpec { layers: 1, rank: usize::MAX },
+        ] {
+            let error = crossed(cross, Interaction::Cat).check(&schema()).unwrap_err();
+            assert!(error.to_string().contains("a cross net of"), "{error}");
+        }
+        let spec = crossed(CrossSpec { layers: 1, rank: 1 }, Interaction::Dot { itself: false });
+        assert!(spec.check(&schema()).unwrap_err().to_string().contains("cat, got dot"));
+    }
 }

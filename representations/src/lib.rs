@@ -54,7 +54,7 @@ pub mod weights;
 pub use batch::{Bags, Batch, BatchShape, Jagged};
 pub use bundle::{Bundle, BundleError, BundleWriter, Manifest, Quality};
 pub use dhe::{Dhe, DheSpec, HashFamily};
-pub use dlrm::{Dlrm, DlrmSpec, MAX_LAYERS, ModelError};
+pub use dlrm::{CrossSpec, Dlrm, DlrmSpec, MAX_LAYERS, ModelError};
 pub use error::{BatchError, ProgramError, SchemaError};
 pub use hashed::{Hashed, QuotientRemainder};
 pub use hybrid::Hybrid;

@@ -321,6 +321,34 @@ impl ProgramBuilder {
         Ok(output)
     }
 
+    /// Adds a layer of a cross net of low rank, `first · (wide (narrow · input) + bias) + input`, of operations that there
+    /// are: every backend runs it in every precision without knowing it. `first` is the input of the net's first layer;
+    /// `narrow` is `[rank, width]`, `wide` is `[width, rank]`, `bias` is `[width]`.
+    ///
+    /// # Errors
+    ///
+    /// When the shapes do not fit.
+    pub fn cross(
+        &mut self,
+        first: Slot,
+        input: Slot,
+        narrow: impl Into<LayerWeights>,
+        wide: impl Into<LayerWeights>,
+        bias: Tensor<f32>,
+    ) -> Result<Slot, ProgramError> {
+        let narrow = narrow.into();
+        let width = self.width(input);
+        // Before its outputs are counted and zeros made for them.
+        if !matches!(narrow.shape(), &[1..=MAX_WIDTH, inputs] if inputs == width) {
+            return Err(mismatch("cross", format!("[rank, {width}]"), narrow.shape()));
+        }
+        let none = Tensor::new(&[narrow.outputs()], vec![0.0; narrow.outputs()]);
+        let narrowed = self.linear(input, narrow, none, Activation::None)?;
+        let widened = self.linear(narrowed, wide, bias, Activation::None)?;
+        let crossed = self.combine(Combination::Mult, first, widened)?;
+        self.combine(Combination::Add, crossed, input)
+    }
+
     /// Adds [`Op::Mean`].
     ///
     /// # Errors

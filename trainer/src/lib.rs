@@ -1,4 +1,4 @@
-//! Trains variants on the CPU.
+//! Trains variants on the CPU, and reads those that others trained: [`import`].
 //!
 //! [`train`] fits the [`DlrmSpec`](mprec_representations::DlrmSpec) of any variant to
 //! [`Examples`], such as a prepared [`Dataset`](mprec_datasets::Dataset). One step is:
@@ -46,6 +46,7 @@ mod dense;
 mod encode;
 mod error;
 mod examples;
+pub mod import;
 mod initial;
 mod model;
 mod net;

@@ -275,6 +275,10 @@ impl Net {
 fn check_features(spec: &DlrmSpec) -> Result<(), ModelError> {
     let fail =
         |what, expected: String, got: String| Err(ModelError::Architecture { what, expected, got });
+    if spec.cross.is_some() {
+        let expected = "no cross net: models with one are imported";
+        return fail("to train", expected.into(), "a cross net".into());
+    }
     let dim = spec.bottom.last().copied().unwrap_or(0);
     for feature in &spec.features {
         let (stored, computed) = feature.widths();

@@ -1,12 +1,15 @@
 //! Writes a bundle, so that a reader finds either the old state or the new one.
 
 use std::{
+    borrow::Cow,
+    cell::RefCell,
     collections::BTreeMap,
     fs,
+    io::{Read, Write},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, View};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -90,23 +93,43 @@ impl BundleWriter {
         weights: &Weights,
         quality: Option<Quality>,
     ) -> Result<(), BundleError> {
+        self.add_reporting(name, spec, weights, quality, &mut |_| {})
+    }
+
+    /// As [`BundleWriter::add`], telling `progress` of the bytes that are done: each byte of the tensors three times, as it
+    /// is written, and as its tensor's digest and the file's are made.
+    ///
+    /// # Errors
+    ///
+    /// As [`BundleWriter::add`].
+    pub fn add_reporting(
+        &mut self,
+        name: &str,
+        spec: &DlrmSpec,
+        weights: &Weights,
+        quality: Option<Quality>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), BundleError> {
         Dlrm::load(&self.manifest.schema, spec, weights)
             .and_then(|model| model.lower())
             .map_err(|source| BundleError::Model { variant: name.to_owned(), source })?;
         let temporary = self.folder.join(format!(".{name}.safetensors.new"));
-        write_tensors(&temporary, weights)?;
-        let (bytes, sha256) = digest_file(&temporary).map_err(BundleError::io(&temporary))?;
+        write_tensors(&temporary, weights, progress)?;
+        let (bytes, sha256) =
+            digest_file(&temporary, progress).map_err(BundleError::io(&temporary))?;
         let file = format!("{name}-{}.safetensors", &sha256[..12]);
         let path = self.folder.join(&file);
         fs::rename(&temporary, &path).map_err(BundleError::io(&path))?;
-        let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), describe(tensor)));
+        let tensors =
+            weights.iter().map(|(name, tensor)| (name.to_owned(), describe(tensor, progress)));
+        let tensors = tensors.collect();
         self.replace(VariantEntry {
             name: name.to_owned(),
             architecture: Architecture::Dlrm(spec.clone()),
             file: Some(file),
             bytes,
             sha256: Some(sha256),
-            tensors: tensors.collect(),
+            tensors,
             quality,
         });
         Ok(())
@@ -193,41 +216,81 @@ impl BundleWriter {
     }
 }
 
-/// Size and digest of a file that may be larger than memory.
-fn digest_file(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut hasher = Sha256::new();
-    let bytes = std::io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok((bytes, hex(&hasher.finalize())))
-}
+/// Bytes that are read at a time, and reported.
+const CHUNK: usize = 4 << 20;
 
-fn describe(tensor: &AnyTensor) -> TensorEntry {
-    TensorEntry {
-        dtype: tensor.dtype().to_string(),
-        shape: tensor.shape().to_vec(),
-        sha256: digest(tensor.as_bytes()),
+/// Size and digest of a file that may be larger than memory.
+fn digest_file(path: &Path, progress: &mut dyn FnMut(u64)) -> std::io::Result<(u64, String)> {
+    let mut file = fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut bytes = 0;
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok((bytes, hex(&hasher.finalize())));
+        }
+        hasher.write_all(&buffer[..length])?;
+        bytes += length as u64;
+        progress(length as u64);
     }
 }
 
-fn write_tensors(path: &Path, weights: &Weights) -> Result<(), BundleError> {
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let views = weights
-        .iter()
-        .map(|(name, tensor)| {
-            let dtype = match tensor {
-                AnyTensor::F32(_) => Dtype::F32,
-                AnyTensor::F16(_) => Dtype::F16,
-                AnyTensor::BF16(_) => Dtype::BF16,
-                AnyTensor::I64(_) => Dtype::I64,
-                AnyTensor::I8(_) => Dtype::I8,
-                AnyTensor::U8(_) => Dtype::U8,
-            };
-            Ok((name, TensorView::new(dtype, tensor.shape().to_vec(), tensor.as_bytes())?))
-        })
-        .collect::<Result<Vec<_>, _>>();
-    views.and_then(|views| safetensors::serialize_to_file(views, None, path)).map_err(|source| {
-        match source {
-            safetensors::SafeTensorError::IoError(source) => BundleError::io(path)(source),
-            source => BundleError::Header { file, tensor: None, source },
+fn describe(tensor: &AnyTensor, progress: &mut dyn FnMut(u64)) -> TensorEntry {
+    let mut hasher = Sha256::new();
+    for chunk in tensor.as_bytes().chunks(CHUNK) {
+        hasher.update(chunk);
+        progress(chunk.len() as u64);
+    }
+    TensorEntry {
+        dtype: tensor.dtype().to_string(),
+        shape: tensor.shape().to_vec(),
+        sha256: hex(&hasher.finalize()),
+    }
+}
+
+/// A tensor that says when it is about to be written.
+struct Reported<'a, 'p> {
+    tensor: &'a AnyTensor,
+    progress: &'a RefCell<&'p mut dyn FnMut(u64)>,
+}
+
+impl View for Reported<'_, '_> {
+    fn dtype(&self) -> Dtype {
+        match self.tensor {
+            AnyTensor::F32(_) => Dtype::F32,
+            AnyTensor::F16(_) => Dtype::F16,
+            AnyTensor::BF16(_) => Dtype::BF16,
+            AnyTensor::I64(_) => Dtype::I64,
+            AnyTensor::I8(_) => Dtype::I8,
+            AnyTensor::U8(_) => Dtype::U8,
         }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (*self.progress.borrow_mut())(self.data_len() as u64);
+        Cow::Borrowed(self.tensor.as_bytes())
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.bytes()
+    }
+}
+
+fn write_tensors(
+    path: &Path,
+    weights: &Weights,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), BundleError> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let progress = &RefCell::new(progress);
+    let views = weights.iter().map(|(name, tensor)| (name, Reported { tensor, progress }));
+    safetensors::serialize_to_file(views, None, path).map_err(|source| match source {
+        safetensors::SafeTensorError::IoError(source) => BundleError::io(path)(source),
+        source => BundleError::Header { file, tensor: None, source },
     })
 }

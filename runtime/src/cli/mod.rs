@@ -11,6 +11,7 @@ mod experiment;
 mod export;
 mod failure;
 mod health;
+mod import;
 mod inputs;
 mod inspect;
 mod load;
@@ -62,6 +63,8 @@ enum Command {
     Data(data::Command),
     /// Train variants from prepared data, into a bundle.
     Train(train::Train),
+    /// Take over a model that PyTorch trained, into a bundle.
+    Import(import::Import),
     /// Show what a bundle holds, and check it.
     Inspect(inspect::Inspect),
     /// Measure a path's quality on labelled rows.
@@ -112,6 +115,7 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Demo(command) => command.run(&output),
                 Command::Data(command) => command.run(&output),
                 Command::Train(command) => command.run(&output),
+                Command::Import(command) => command.run(&output),
                 Command::Inspect(command) => command.run(&output),
                 Command::Eval(command) => command.run(&output),
                 Command::Score(command) => command.run(&output),

@@ -128,7 +128,7 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
         ),
         (
             &with("server.metrics = \"8002\""),
-            "`server.metrics` is \"8002\"; write address and port, for example \"127.0.0.1:8000\"",
+            "`server.metrics` is \"8002\"; write address and port, for example \"127.0.0.1:8002\"",
         ),
         (
             &with("objective.policy = \"static:hash@cpu\""),

@@ -108,6 +108,16 @@ const OPERATIONS: &[(&str, Build)] = &[
         program.interact(Interaction::Dot { itself: false }, vec![dense])
     }),
     ("interact, cat", |program, tape| met(program, tape, Interaction::Cat)),
+    ("a layer of a cross net", |program, tape| {
+        let (dense, row) = (program.dense(), rows(program, tape)?);
+        let met = program.interact(Interaction::Cat, vec![dense, row])?;
+        let mut slot = met;
+        for _ in 0..2 {
+            let (narrow, wide) = (tape.tensor(&[2, 6]), tape.tensor(&[6, 2]));
+            slot = program.cross(met, slot, narrow, wide, tape.tensor(&[6]))?;
+        }
+        Ok(slot)
+    }),
     ("mean", |program, tape| {
         let (dense, row) = (program.dense(), rows(program, tape)?);
         program.mean(vec![dense, row, row])

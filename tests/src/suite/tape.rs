@@ -1,10 +1,10 @@
 //! Programs and batches drawn from a tape of choices, so that a failing case shrinks to few.
 use mprec_backends::{Backend, BackendError, CpuBackend};
 use mprec_representations::{
-    Activation, Batch, BatchShape, Combination, DheSpec, Dlrm, DlrmSpec, HashFamily, Interaction,
-    Jagged, LayerFormat, Precision, Program, ProgramBuilder, RepresentationSpec, RowFormat,
-    RowIndex, Rows, Schema, Slot, SlotShape, SparseFeature, Tensor, Transform, Weights, op::RowsOf,
-    quantize, weights::DType,
+    Activation, Batch, BatchShape, Combination, CrossSpec, DheSpec, Dlrm, DlrmSpec, HashFamily,
+    Interaction, Jagged, LayerFormat, Precision, Program, ProgramBuilder, RepresentationSpec,
+    RowFormat, RowIndex, Rows, Schema, Slot, SlotShape, SparseFeature, Tensor, Transform, Weights,
+    op::RowsOf, quantize, weights::DType,
 };
 
 /// Budgets of caches that hold a few and all of the vectors of a program; any, if it has none.
@@ -131,7 +131,11 @@ impl<'a> Tape<'a> {
         let features = schema.sparse().iter().map(|_| self.representation(dim)).collect();
         let hidden = |tape: &mut Self| (0..tape.choose(3)).map(|_| 1 + tape.choose(70)).collect();
         let (bottom, top): (Vec<usize>, Vec<usize>) = (hidden(self), hidden(self));
-        let spec = DlrmSpec::new(schema, features, interaction, &bottom, &top);
+        let mut spec = DlrmSpec::new(schema, features, interaction, &bottom, &top);
+        if interaction == Interaction::Cat {
+            let layers = self.choose(4);
+            spec.cross = (layers > 0).then(|| CrossSpec { layers, rank: 1 + self.choose(20) });
+        }
         let mut weights = Weights::new();
         for tensor in spec.tensors(schema) {
             match tensor.dtype {

@@ -1,8 +1,8 @@
 //! Whole models, and programs that no model would have.
 
 use mprec_representations::{
-    Combination, DheSpec, Dlrm, DlrmSpec, Interaction, LayerFormat, Precision, RepresentationSpec,
-    RowFormat, Transform, op::Activation, quantize,
+    Combination, CrossSpec, DheSpec, Dlrm, DlrmSpec, Interaction, LayerFormat, Precision,
+    RepresentationSpec, RowFormat, Transform, op::Activation, quantize,
 };
 use proptest::{
     prelude::*,
@@ -103,7 +103,10 @@ pub(super) fn every_representation_at_every_precision(runner: &Runner) {
     for (at, representation) in representations.iter().enumerate() {
         // Every interaction meets every representation and every precision, if not every pair of both.
         let interaction = interactions[at % 3];
-        let spec = DlrmSpec::uniform(&schema, representation, interaction, &[8], &[8]);
+        let mut spec = DlrmSpec::uniform(&schema, representation, interaction, &[8], &[8]);
+        if interaction == Interaction::Cat {
+            spec.cross = Some(CrossSpec { layers: 2, rank: 3 });
+        }
         let weights = fixtures::weights(&schema, &spec, at as u64 + 1);
         for rows in
             [RowFormat::F32, RowFormat::F16, RowFormat::BF16, RowFormat::Int8, RowFormat::Int4]
