@@ -1,6 +1,6 @@
 //! What every protocol of the endpoint shares.
 //!
-//! A protocol turns bytes into [`Inputs`] and [`Parameters`], has [`Endpoint::score`] ask the
+//! A protocol turns bytes into `Inputs` and `Parameters`, has `Endpoint::score` ask the
 //! service for scores, and renders the [`Answer`](crate::service::Answer) or the [`ApiError`].
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
