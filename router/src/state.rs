@@ -328,7 +328,7 @@ impl RouterState {
         let state = &self.devices[usize::from(device.0)];
         if deadline >= state.latest_deadline {
             let ahead = self.ahead(state);
-            let wait_ns = self.wait_ns(state, &ahead, now);
+            let wait_ns = wait_ns(&state.lanes, &ahead, None, 0.0, now);
             let slack_behind_ns = f64::INFINITY;
             return DeviceView { device, wait_ns, in_order: true, slack_behind_ns, ahead };
         }
@@ -364,15 +364,6 @@ impl RouterState {
         }
         ahead.few = Some(count);
         ahead
-    }
-
-    /// Until a lane is free of everything ahead.
-    fn wait_ns(&self, device: &Device, ahead: &Ahead, now: Time) -> f64 {
-        if ahead.few.is_some() {
-            device.lanes.start_behind(ahead.before(None), now)
-        } else {
-            device.lanes.start_after(ahead.work_ns, now)
-        }
     }
 
     /// Lane time of what waits for a device.
@@ -453,11 +444,7 @@ impl RouterState {
                 slack_behind_ns = slack_behind_ns.min(batch.slack_ns);
             }
         }
-        let wait_ns = if ahead.few.is_some() {
-            device.lanes.start_behind(ahead.before(Some(tail.deadline)), now)
-        } else {
-            device.lanes.start_after(ahead.work_ns - behind_ns, now)
-        };
+        let wait_ns = wait_ns(&device.lanes, ahead, Some(tail.deadline), behind_ns, now);
         let curve = &self.profiles.path(path).service;
         let (correction, lanes) = (&state.correction, &device.lanes);
         let planner = planner(curve, correction, state.max_batch, now, wait_ns, lanes, &[]);
@@ -511,16 +498,15 @@ impl RouterState {
         let device = &mut self.devices[usize::from(device_id.0)];
         device.queued_ns += added_ns;
         device.batches = device.batches.saturating_add_signed(added);
-        if deadline >= device.latest_deadline {
+        let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
+        if is_last {
             device.latest_deadline = deadline;
-            if join && device.paths.len() > 1 {
-                let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
+            if join {
                 for &path in device.paths.iter().filter(|&&path| path != id) {
                     self.paths[usize::from(path.0)].queue.delay_planned_behind(joined, delay_ns);
                 }
             }
         } else {
-            let delay_ns = added_ns.max(0.0) / device.lanes.count() as f64;
             for &path in &device.paths {
                 self.paths[usize::from(path.0)].queue.delay_behind(deadline, delay_ns);
             }
@@ -786,6 +772,16 @@ impl RouterState {
         if batches == 0 {
             device.latest_deadline = Time::ZERO;
         }
+    }
+}
+
+/// Until a lane is free of what is ahead: of the batches that begin with a deadline before `limit`, or of all. `behind_ns`
+/// is the lane time of the others.
+fn wait_ns(lanes: &Lanes, ahead: &Ahead, limit: Option<Time>, behind_ns: f64, now: Time) -> f64 {
+    if ahead.few.is_some() {
+        lanes.start_behind(ahead.before(limit), now)
+    } else {
+        lanes.start_after(ahead.work_ns - behind_ns, now)
     }
 }
 

@@ -1,25 +1,16 @@
 //! `multi-path` on a machine with a CPU and a GPU that each hold several paths, simulated.
 
+mod profile;
+
 use std::time::Duration;
 
 use mprec_router::{
-    PathProfile, PolicyName, Profiles, QualitySource, ServiceCurve,
+    PathProfile, PolicyName, Profiles,
     sim::{Arrivals, Report, SimConfig, Sizes, Trace, Until, simulate},
 };
 
 fn path(name: &str, lanes: u32, accuracy: f64, medians: &[(u32, f64)]) -> PathProfile {
-    let (variant, device) = name.split_once('@').expect("a path has a device");
-    PathProfile {
-        name: name.into(),
-        variant: variant.into(),
-        device: device.into(),
-        lanes,
-        accuracy,
-        quality_source: QualitySource::Declared("test".into()),
-        bytes: 0,
-        max_batch: None,
-        service: ServiceCurve::from_medians(medians, 1.1, 1.15).expect("medians increase"),
-    }
+    profile::path(name, accuracy, lanes, medians, 1.15)
 }
 
 /// Two lanes of a CPU and one of a GPU, on which a table is cheap and two better paths cost nearly the same.

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
+mod profile;
+
 use std::{collections::HashMap, time::Duration};
 
 use mprec_router::{
-    Decision, DeviceId, PathId, PathProfile, PathSet, PolicyName, Priority, Profiles,
-    QualitySource, Router, RouterConfig, ServiceCurve, Time,
+    Decision, DeviceId, PathId, PathProfile, PathSet, PolicyName, Priority, Profiles, Router,
+    RouterConfig, Time,
     policy::MultiPath,
     sim::{
         Arrivals, Event, Report, Service, SimConfig, Sizes, Slowdown, Trace, TraceQuery, Until,
@@ -17,18 +19,7 @@ use mprec_router::{
 use proptest::prelude::*;
 
 fn path(name: &str, accuracy: f64, lanes: u32, medians: &[(u32, f64)]) -> PathProfile {
-    let (variant, device) = name.split_once('@').unwrap();
-    PathProfile {
-        name: name.into(),
-        variant: variant.into(),
-        device: device.into(),
-        lanes,
-        accuracy,
-        quality_source: QualitySource::Declared("test".into()),
-        bytes: 0,
-        max_batch: None,
-        service: ServiceCurve::from_medians(medians, 1.1, 1.25).unwrap(),
-    }
+    profile::path(name, accuracy, lanes, medians, 1.25)
 }
 
 fn cpu(variant: &str, accuracy: f64, scale: f64) -> PathProfile {

@@ -26,7 +26,7 @@
 //! `p(B) = v · (e^{θB} - 1) / (e^{θK} - 1)`, `θ = 2(1 - ρ) / σ²`
 //!
 //! where `v` is what lane time earns at best on the cheapest path, above what the same query could
-//! earn on another device, times the share of the time in which a device that holds no more than
+//! earn on another device (as far as those can carry it, see `pool`), times the share of the time in which a device that holds no more than
 //! `K` is busy: while there is hardly room to wait, lanes idle between queries even in overload,
 //! and a query that meets an idle one displaces less than its own length. Harm is the integral of
 //! `p` over the work added. Choosing by it is one step of policy iteration from "everything on the
@@ -109,6 +109,8 @@ struct DeviceMemory {
     cheapest_ns: f64,
     /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
     batched_ns: f64,
+    /// The share of what the query would earn on other devices that can be counted on.
+    fallback: f64,
     soonest_ns: f64,
     best_score: f64,
     density: f64,
@@ -156,6 +158,7 @@ impl MultiPath {
             idle: 0,
             cheapest_ns: 0.0,
             batched_ns: 0.0,
+            fallback: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,
             density: 0.0,
@@ -345,6 +348,7 @@ impl MultiPath {
         let (mut first, mut second) = ((usize::MAX, 0.0), 0.0);
         for (at, device) in self.devices.iter_mut().enumerate() {
             device.top = None;
+            device.fallback = self.pool.fallback(&self.load, at);
             if device.best_score > first.1 {
                 second = first.1;
                 first = (at, device.best_score);
@@ -354,10 +358,10 @@ impl MultiPath {
         }
         for (at, candidate) in self.candidates.iter().enumerate() {
             // What the query could still earn if this device had no time for it.
-            let elsewhere = if candidate.device == first.0 { second } else { first.1 };
-            let elsewhere = elsewhere * self.pool.fallback(&self.load, candidate.device);
-            let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             let device = &mut self.devices[candidate.device];
+            let other = if candidate.device == first.0 { second } else { first.1 };
+            let elsewhere = other * device.fallback;
+            let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
             device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
             // What is too large for its deadline on an idle machine competes with nothing.
             let above = |top: usize| candidate.accuracy >= self.candidates[top].accuracy;

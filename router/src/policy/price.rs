@@ -66,7 +66,12 @@ impl Load {
         if self.gap_ns <= 0.0 {
             return 0.0;
         }
-        mean_ns / self.gap_ns * self.arrivals as f64 / (self.arrivals as f64 + PRIOR)
+        mean_ns / self.gap_ns * self.known()
+    }
+
+    /// How far what was seen is to be trusted, below 1: little of a load says little.
+    fn known(&self) -> f64 {
+        self.arrivals as f64 / (self.arrivals as f64 + PRIOR)
     }
 
     /// Squared coefficient of variation of the gaps: 1 for Poisson arrivals, 0 for a metronome.
@@ -157,8 +162,7 @@ impl Demand {
         let variance = self.dispersion.of(self.work_ns).unwrap_or(0.0).max(from_gaps).max(0.2);
         let measured = self.work_ns / (load.gap_ns * lanes);
         let seen = (2.0 / load.weight()).min(load.arrivals as f64);
-        let known = load.arrivals as f64 / (load.arrivals as f64 + PRIOR);
-        let utilisation = measured * known * (1.0 + (variance / seen).sqrt());
+        let utilisation = measured * load.known() * (1.0 + (variance / seen).sqrt());
         let theta = decay(utilisation, variance) * lanes / self.work_ns;
 
         // Room for the prediction's own allowance after a wait of the whole budget.
