@@ -12,5 +12,6 @@ pub mod paths;
 pub mod profiler;
 pub mod record;
 pub mod report;
+pub mod repository;
 pub mod service;
 pub mod top;

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use mprec_representations::BatchError;
 use serde::Serialize;
 
+use super::control::ControlError;
 use crate::{metrics::Label, service::Refusal};
 
 /// Why a request got no answer.
@@ -129,6 +130,9 @@ pub enum ApiError {
     /// The service did not answer the query.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A model was not loaded, unloaded or rolled back.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The server's own fault.
     #[error("internal error: {message}")]
     Internal {
@@ -166,11 +170,12 @@ pub enum ErrorCode {
     DeadlinePassed,
     Unavailable,
     PathFailed,
+    LoadFailed,
     Internal,
 }
 
 /// Code, name, status: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, StatusCode); 25] = [
+const CODES: [(ErrorCode, &str, StatusCode); 26] = [
     (ErrorCode::BadJson, "bad_json", StatusCode::BAD_REQUEST),
     (ErrorCode::BadHeader, "bad_header", StatusCode::BAD_REQUEST),
     (ErrorCode::BadParameter, "bad_parameter", StatusCode::BAD_REQUEST),
@@ -195,6 +200,7 @@ const CODES: [(ErrorCode, &str, StatusCode); 25] = [
     (ErrorCode::DeadlinePassed, "deadline_passed", StatusCode::GATEWAY_TIMEOUT),
     (ErrorCode::Unavailable, "unavailable", StatusCode::SERVICE_UNAVAILABLE),
     (ErrorCode::PathFailed, "path_failed", StatusCode::INTERNAL_SERVER_ERROR),
+    (ErrorCode::LoadFailed, "load_failed", StatusCode::BAD_REQUEST),
     (ErrorCode::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR),
 ];
 
@@ -284,6 +290,15 @@ impl ApiError {
                 Refusal::DeadlinePassed { .. } => ErrorCode::DeadlinePassed,
                 Refusal::Unavailable { .. } => ErrorCode::Unavailable,
                 Refusal::Failed { .. } => ErrorCode::PathFailed,
+            },
+            Self::Control(error) => match error {
+                ControlError::Unknown { .. } | ControlError::NotLoaded { .. } => {
+                    ErrorCode::UnknownModel
+                }
+                ControlError::NoPrevious { .. } => ErrorCode::UnknownVersion,
+                ControlError::Load { .. } => ErrorCode::LoadFailed,
+                ControlError::Busy { .. } => ErrorCode::Overloaded,
+                ControlError::Stopping => ErrorCode::Unavailable,
             },
             Self::Internal { .. } => ErrorCode::Internal,
         }

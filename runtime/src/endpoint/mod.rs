@@ -4,6 +4,7 @@
 //! service for scores, and renders the [`Answer`](crate::service::Answer) or the [`ApiError`].
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
+mod control;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -14,6 +15,7 @@ mod scoring;
 mod tensor;
 
 pub use self::{
+    control::{Change, Changed, Control, ControlError, IndexEntry, ModelState},
     error::{ApiError, ErrorCode},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
     scoring::{Endpoint, Limits},

@@ -21,6 +21,7 @@ mod handler;
 mod pace;
 pub(crate) mod percent;
 mod reply;
+mod repository;
 mod request;
 mod route;
 mod server;

@@ -14,6 +14,7 @@
 //! | whoever renders the page, before it does | [`Service::observe`], which calls [`Metrics::observe_path`] |
 
 mod instrument;
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use mprec_backends::CacheStatistics;
 
 use self::instrument::Page;
 pub use self::instrument::{Counter, CounterBy, Gauge, Histogram, Label, Level, Sum};
+pub use self::model::ModelObservation;
 use crate::{
     endpoint::ErrorCode,
     record::RecordStats,
@@ -115,6 +117,7 @@ pub struct Metrics {
     refused: CounterBy<Reason>,
     cancelled: Counter,
     record: RecordMetrics,
+    models: model::Models,
     paths: Vec<PathMetrics>,
 }
 
@@ -210,6 +213,7 @@ impl Metrics {
             refused: CounterBy::default(),
             cancelled: Counter::default(),
             record: RecordMetrics::default(),
+            models: model::Models::default(),
             paths: paths
                 .iter()
                 .chain([&OTHER_PATH])
@@ -350,6 +354,7 @@ impl Metrics {
         if self.record.is_observed.load(Relaxed) {
             self.render_record(&mut page);
         }
+        self.models.render(&mut page);
         self.render_paths(&mut page);
         page.finish()
     }
