@@ -40,7 +40,15 @@ fn configure(folder: &Path, models: &[&str], sla_ms: u32) {
 
 fn start(folder: &Path) -> (Server, Value) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(["serve", "--config", "mprec.toml", "--json", "--quiet"])
+        .args([
+            "serve",
+            "--config",
+            "mprec.toml",
+            "--json",
+            "--quiet",
+            "--grpc-listen",
+            "127.0.0.1:0",
+        ])
         .current_dir(folder)
         .env_remove("MPREC_LOG")
         .stdout(Stdio::piped())
