@@ -340,6 +340,7 @@ fn every_command_explains_itself() {
         "tune",
         "serve",
         "load",
+        "models",
         "top",
         "replay",
     ] {

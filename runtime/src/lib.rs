@@ -13,6 +13,7 @@ pub mod paths;
 pub mod profiler;
 pub mod record;
 pub mod report;
+pub mod repository;
 pub mod service;
 pub mod status;
 pub mod top;

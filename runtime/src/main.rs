@@ -23,5 +23,8 @@ fn main() -> ExitCode {
     }
     let arguments = cli::Arguments::parse();
     let log = std::env::var("MPREC_LOG").ok();
-    cli::run(arguments, log.as_deref())
+    let texts = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables: Vec<_> = texts.filter(|(name, _)| name.starts_with("MPREC_")).collect();
+    cli::run(arguments, log.as_deref(), &variables)
 }

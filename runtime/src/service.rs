@@ -157,8 +157,25 @@ pub trait Service: Send + Sync + 'static {
     /// The model of this name.
     fn model(&self, name: &str) -> Option<Arc<Model>>;
 
+    /// The model of this name and version. Not only the version that [`Service::model`] gives may be there.
+    fn version(&self, name: &str, version: &str) -> Option<Arc<Model>> {
+        self.model(name).filter(|model| model.version == version)
+    }
+
+    /// Why there is no model of this name, if it will be there soon.
+    fn why_absent(&self, name: &str) -> Option<Refusal> {
+        let _ = name;
+        None
+    }
+
     /// Whether queries can be answered now.
     fn is_ready(&self) -> bool;
+
+    /// Whether queries for this model can be answered now.
+    fn is_model_ready(&self, model: &Arc<Model>) -> bool {
+        let _ = model;
+        self.is_ready()
+    }
 
     /// Reports what only the service knows, such as queues, before metrics are rendered.
     fn observe(&self, metrics: &Metrics) {
@@ -178,6 +195,9 @@ pub trait Service: Send + Sync + 'static {
     }
 
     /// Takes a query without blocking. Exactly one outcome follows for every query taken.
+    ///
+    /// `model` is the one that [`Service::model`] or [`Service::version`] gave, and for which the query was parsed: that
+    /// version answers, also if another has taken its place meanwhile.
     ///
     /// # Errors
     ///

@@ -13,6 +13,9 @@ use super::{Failure, InputError as _, Output, eval::check_schema};
 /// Gives batches of a number of samples, each time of other rows.
 pub(super) type Inputs = Box<dyn FnMut(usize) -> Batch>;
 
+/// What is said where rows are made up.
+pub(super) const MADE_UP: &str = "no --data: profiling with made-up rows, ids log-uniform (Zipf with exponent 1) over each vocabulary";
+
 /// The held-out rows of `data`, again from the start when they end; without data, made-up rows.
 pub(super) fn inputs(
     bundle: &Bundle,
@@ -20,9 +23,7 @@ pub(super) fn inputs(
     output: &Output,
 ) -> Result<Inputs, Failure> {
     let Some(folder) = data else {
-        output.note(
-            "no --data: profiling with made-up rows, ids log-uniform (Zipf with exponent 1) over each vocabulary",
-        );
+        output.note(MADE_UP);
         return Ok(made_up(&bundle.manifest().schema));
     };
     let dataset = Dataset::open(folder).or_bad_input()?;

@@ -16,6 +16,7 @@ mod inputs;
 mod inspect;
 mod load;
 mod materialise;
+mod models;
 mod output;
 mod profile;
 mod quantize;
@@ -29,8 +30,9 @@ mod train;
 mod tune;
 mod variant;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -97,20 +99,51 @@ enum Command {
     Health(health::Health),
     /// Put an open-loop load on a running server.
     Load(load::Load),
+    /// Show, load, unload and roll back the models of a running server.
+    #[command(subcommand)]
+    Models(models::Command),
     /// Watch a running server in the terminal.
     Top(top::Top),
     /// Make recorded decisions again, or try other policies on the recorded queries.
     Replay(replay::Replay),
 }
 
+type SetLogFilter = dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync;
+
+static SET_LOG_FILTER: OnceLock<Box<SetLogFilter>> = OnceLock::new();
+
+/// Logs by this filter from now on, unless the environment says which.
+pub(crate) fn set_log_filter(filter: &str) -> anyhow::Result<()> {
+    let parsed =
+        EnvFilter::try_new(filter).with_context(|| format!("`log.filter` is {filter:?}"))?;
+    SET_LOG_FILTER.get().map_or(Ok(()), |set| set(parsed))
+}
+
 /// Runs a command and reports its failure, with every cause on one line.
-pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
+///
+/// `log` is what the environment says is logged, and `variables` are all of this program's in it.
+pub(crate) fn run(
+    arguments: Arguments,
+    log: Option<&str>,
+    variables: &[(String, String)],
+) -> ExitCode {
     let filter = log.unwrap_or("warn");
     let output = Output::new(arguments.json, arguments.quiet);
     let result = EnvFilter::try_new(filter)
         .map_err(|error| Failure::input(anyhow::anyhow!("MPREC_LOG `{filter}`: {error}")))
         .and_then(|filter| {
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .with_filter_reloading();
+            if log.is_none() {
+                let handle = subscriber.reload_handle();
+                let set =
+                    move |filter: EnvFilter| handle.reload(filter).map_err(anyhow::Error::from);
+                // This is the only place that sets it, once.
+                let _ = SET_LOG_FILTER.set(Box::new(set));
+            }
+            subscriber.init();
             match arguments.command {
                 Command::Demo(command) => command.run(&output),
                 Command::Data(command) => command.run(&output),
@@ -128,9 +161,10 @@ pub(crate) fn run(arguments: Arguments, log: Option<&str>) -> ExitCode {
                 Command::Tune(command) => command.run(&output),
                 Command::Experiment(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
-                Command::Serve(command) => command.run(&output),
+                Command::Serve(command) => command.run(variables, &output),
                 Command::Health(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
+                Command::Models(command) => command.run(&output),
                 Command::Top(command) => command.run(&output),
                 Command::Replay(command) => command.run(&output),
             }

@@ -33,6 +33,11 @@ impl Output {
         Self { json, quiet }
     }
 
+    /// The same without progress and notes.
+    pub(crate) fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     /// Whether the result is to be JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json

@@ -1,35 +1,46 @@
 //! `mprec serve`: the endpoint.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::FutureExt as _;
-use mprec_representations::{BatchShape, Bundle};
-use mprec_router::Profiles;
+use indicatif::ProgressBar;
+use mprec_backends::HotId;
+use mprec_representations::Bundle;
 use mprec_runtime::{
-    config::{Config, ConfigFile, OneOrMany},
-    endpoint::{Endpoint, Limits},
-    engine::{Backoff, Engine, EngineError, EngineOptions},
+    config::{Budgets, Config, ConfigError, ConfigFile, OneOrMany},
+    endpoint::{Control, Endpoint, Limits},
+    engine::EngineError,
     grpc::{self, GrpcConfig},
     http::{self, HttpConfig, ListenOn, Listener, Routes},
     metrics::Metrics,
-    paths::{Allowance, ResidentPath, bring_up},
-    profiler::{ProfileFile, ProfileOptions},
+    profiler::Progress,
+    repository::{Inputs, LoadError, Recipe, Repository, RepositoryOptions, Rows, RowsError},
     service::Model,
     status::StatusPage,
 };
 use serde::Serialize;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use super::{
     Failure, InputError as _, Output, Run,
-    inputs::{hot_ids, inputs},
-    profile,
+    inputs::{MADE_UP, hot_ids, inputs},
+    output::Unit,
 };
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Flags override the config file. Send SIGTERM or press Ctrl-C to drain and stop."
+    after_help = "Flags override variables such as MPREC_SERVER_LISTEN, which override the config file. Send SIGTERM or press Ctrl-C to drain and stop, SIGHUP to read the config file again and load models that changed."
 )]
 pub(super) struct Serve {
     /// A TOML file; `runtime/mprec.example.toml` documents every key.
@@ -92,48 +103,53 @@ struct Started {
     grpc: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_url: Option<String>,
+    /// Where models may be loaded and unloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<String>,
+    /// Of the first model, which is the only one as a rule; absent where it begins with none.
+    #[serde(flatten)]
+    first: Option<StartedModel>,
+    policy: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<StartedModel>,
+}
+
+#[derive(Serialize)]
+struct StartedModel {
     model: String,
     version: String,
-    policy: String,
     paths: Vec<String>,
 }
 
+impl fmt::Display for StartedModel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, version, paths } = self;
+        write!(formatter, "{model} version {version}: {}", paths.join(", "))
+    }
+}
+
 impl Serve {
-    pub(super) fn run(&self, output: &Output) -> Run {
-        let mut file = match &self.config {
-            Some(path) => ConfigFile::read(path).or_bad_input()?,
+    pub(super) fn run(&self, variables: &[(String, String)], output: &Output) -> Run {
+        let file = self.file(variables).or_bad_input()?;
+        if self.check {
+            return check(file, output);
+        }
+        let config = file.check().or_bad_input()?;
+        let recipes = Recipe::all_of(&config);
+        set_log_filter(&config)?;
+        let read_again = || self.file(variables)?.check();
+        run_server(self, &config, recipes, &read_again, output)
+    }
+
+    /// The configuration as it is now: the file, then variables, then flags.
+    fn file(&self, variables: &[(String, String)]) -> Result<ConfigFile, ConfigError> {
+        let file = match &self.config {
+            Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
         };
+        let mut file = file.with_variables(variables.iter().cloned())?;
         self.override_keys(&mut file);
-        if file.serving.paths.is_none()
-            && let Some(folder) = &file.model.bundle
-        {
-            let bundle = Bundle::open(folder).or_bad_input()?;
-            let paths = profile::default_paths(&bundle).or_bad_input()?;
-            file.serving.paths = Some(paths.iter().map(ToString::to_string).collect());
-        }
-        let settings = file.settings();
-        let config = file.check().or_bad_input()?;
-        let bundle = Bundle::open(&config.model().bundle).or_bad_input()?;
-        let paths = config.serving().paths.iter().map(|path| path.parse());
-        let paths = paths.collect::<Result<Vec<_>, _>>().or_bad_input()?;
-        let bytes = config.serving().cache_bytes;
-        let hot = hot_ids(&bundle, self.data.as_deref(), bytes)?;
-        let resident_tables = config.serving().resident_tables;
-        let budgets = config.budgets().clone();
-        let threads = config.serving().operation_threads;
-        let allowance = Allowance { cache_bytes: bytes, hot, resident_tables, threads, budgets };
-        let resident = bring_up(&bundle, &paths, config.declared(), &allowance).or_bad_input()?;
-        if self.check {
-            let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
-            return output.result(&serde_json::json!({"valid": true, "paths": names}), || {
-                let places = config.server().listen.iter().map(ToString::to_string);
-                let places = places.collect::<Vec<_>>().join(", ");
-                format!("valid: {} on {places}", names.join(", "))
-            });
-        }
-        let profiles = self.profiles(&config, &bundle, &resident, output)?;
-        run_server(&config, settings, &bundle, resident, profiles, output)
+        Ok(file)
     }
 
     fn override_keys(&self, file: &mut ConfigFile) {
@@ -160,76 +176,147 @@ impl Serve {
             file.serving.paths = Some(self.paths.clone());
         }
     }
+}
 
-    fn profiles(
-        &self,
-        config: &Config,
-        bundle: &Bundle,
-        resident: &[ResidentPath],
-        output: &Output,
-    ) -> Result<Profiles, Failure> {
-        let workers = profile::workers(config.serving().workers);
-        if let Some(path) = &config.profile().file {
-            let manifest = bundle.manifest();
-            return ProfileFile::load(path)
-                .and_then(|file| {
-                    let max_batch = config.serving().max_batch;
-                    file.for_paths(&manifest.model, &manifest.version, resident, workers, max_batch)
-                })
-                .or_bad_input();
+/// Tries everything but measuring, and says all that is wrong, or what is in force.
+fn check(file: ConfigFile, output: &Output) -> Run {
+    let problems = file.problems();
+    if !problems.is_empty() {
+        let lines: Vec<String> =
+            problems.into_iter().map(|error| format!("{:#}", anyhow::Error::from(error))).collect();
+        return Err(Failure::input(anyhow::anyhow!(lines.join("\n"))));
+    }
+    let config = file.check().or_bad_input()?;
+    let (mut paths, mut problems) = (Vec::new(), Vec::new());
+    let mut resident = Budgets::new();
+    for recipe in Recipe::all_of(&config) {
+        match recipe.try_out(config.budgets(), &resident) {
+            Ok(tried) => {
+                paths.extend(tried.paths);
+                for (device, bytes) in tried.bytes {
+                    resident.entry(device).or_default().0 += bytes.0;
+                }
+            }
+            Err(error) => {
+                let name = recipe.name.as_ref().map(|name| format!("model `{name}`: "));
+                let error = anyhow::Error::from(error);
+                problems.push(format!("{}{error:#}", name.unwrap_or_default()));
+            }
         }
-        let inputs = inputs(bundle, self.data.as_deref(), output)?;
-        let max_batch = config.serving().max_batch;
-        let options = ProfileOptions { budget: config.profile().budget, max_batch };
-        profile::measure_with_bar(resident, workers, options, inputs, output)
+    }
+    if !problems.is_empty() {
+        return Err(Failure::input(anyhow::anyhow!(problems.join("\n"))));
+    }
+    let effective = config.effective();
+    let text = toml::to_string(&effective)?;
+    let result = serde_json::json!({"valid": true, "paths": paths, "effective": effective});
+    output.result(&result, || {
+        let places: Vec<String> = config.server().listen.iter().map(ToString::to_string).collect();
+        format!("{text}\n# valid: {} on {}", paths.join(", "), places.join(", "))
+    })
+}
+
+fn set_log_filter(config: &Config) -> Result<(), Failure> {
+    config.log_filter().map_or(Ok(()), super::set_log_filter).or_bad_input()
+}
+
+/// Rows of a prepared folder, or made up; a bar while measuring.
+struct ServedRows {
+    data: Option<PathBuf>,
+    output: Output,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl ServedRows {
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run_server(
+impl Rows for ServedRows {
+    fn inputs(&self, bundle: &Bundle) -> Result<Inputs, RowsError> {
+        // The note that they are made up belongs to measuring.
+        let inputs = inputs(bundle, self.data.as_deref(), &self.output.quiet());
+        inputs.map_err(|failure| failure.to_string().into())
+    }
+
+    fn hot_ids(&self, bundle: &Bundle, cache_bytes: usize) -> Result<Vec<HotId>, RowsError> {
+        let hot = hot_ids(bundle, self.data.as_deref(), cache_bytes);
+        hot.map_err(|failure| failure.to_string().into())
+    }
+
+    fn measuring(&self, progress: Progress<'_>) {
+        let mut bar = self.bar();
+        let bar = bar.get_or_insert_with(|| {
+            if self.data.is_none() {
+                self.output.note(MADE_UP);
+            }
+            self.output.bar("profiling", 0, Unit::Steps)
+        });
+        bar.set_length(progress.of as u64);
+        bar.set_position(progress.done as u64);
+        bar.set_message(format!("{}, batch {}", progress.path, progress.batch));
+    }
+}
+
+/// The repository with every configured model, and what each is.
+fn load_all(
+    serve: &Serve,
     config: &Config,
-    settings: Vec<(String, String)>,
-    bundle: &Bundle,
-    resident: Vec<ResidentPath>,
-    profiles: Profiles,
+    recipes: Vec<Recipe>,
+    output: &Output,
+) -> Result<(Repository, Vec<Arc<Model>>), Failure> {
+    let repository = config.repository();
+    let options = RepositoryOptions {
+        folder: repository.folder.clone(),
+        base: Recipe::base_of(config),
+        budgets: config.budgets().clone(),
+        keep_versions: repository.keep_versions,
+        verify: repository.verify,
+        drain: config.drain(),
+        watch: repository.watch,
+    };
+    let rows =
+        Arc::new(ServedRows { data: serve.data.clone(), output: *output, bar: Mutex::default() });
+    let repository = Repository::new(options, Box::new(Arc::clone(&rows)))?;
+    let models = recipes.into_iter().map(|recipe| repository.start(recipe));
+    let models = models.collect::<Result<Vec<_>, _>>().map_err(|error| match error {
+        LoadError::Engine(EngineError::Record(_)) => Failure::input(error),
+        LoadError::Engine(_) | LoadError::Internal { .. } => error.into(),
+        other => Failure::input(other),
+    })?;
+    if let Some(bar) = rows.bar().take() {
+        bar.finish_and_clear();
+    }
+    Ok((repository, models))
+}
+
+fn run_server(
+    serve: &Serve,
+    config: &Config,
+    recipes: Vec<Recipe>,
+    read_again: &dyn Fn() -> Result<Config, ConfigError>,
     output: &Output,
 ) -> Run {
-    let manifest = bundle.manifest();
-    let model = Arc::new(Model {
-        name: config.model().name.clone().unwrap_or_else(|| manifest.model.clone()),
-        version: manifest.version.clone(),
-        schema: manifest.schema.clone(),
-        shape: BatchShape::new(&manifest.schema),
-        max_samples: config.server().max_samples,
-        sla: config.constraints().sla,
-        paths: profiles.paths().iter().map(|path| (path.name.clone(), path.accuracy)).collect(),
-    });
-    let names: Vec<String> = model.paths.keys().cloned().collect();
-    let options = EngineOptions {
-        policy: config.policy().clone(),
-        queue: *config.queue(),
-        linger: config.serving().linger,
-        min_quality: config.constraints().min_quality,
-        pin_workers: config.serving().pin_workers,
-        record: config.record().cloned(),
-        max_parts: config.serving().max_parts,
-        recovery: Backoff::default(),
-    };
-    let engine = Engine::start(Arc::clone(&model), resident, profiles, &options);
-    let engine = Arc::new(engine.map_err(|error| match error {
-        EngineError::Record(_) => Failure::input(error),
-        other => other.into(),
-    })?);
-    let labels: Vec<&str> = names.iter().map(String::as_str).collect();
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &labels, &[model.sla]));
+    let (repository, models) = load_all(serve, config, recipes, output)?;
+    let repository = Arc::new(repository);
+    let names: BTreeSet<&str> =
+        models.iter().flat_map(|model| model.paths.keys()).map(String::as_str).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let mut slas: Vec<Duration> = models.iter().map(|model| model.sla).collect();
+    slas.push(config.constraints().sla);
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names, &slas));
     let limits = config.server();
     let http = HttpConfig {
         statuses: limits.errors,
-        status: limits.status_page.then(|| Arc::new(StatusPage::new(settings))),
+        status: limits
+            .status_page
+            .then(|| Arc::new(StatusPage::new(config.effective().settings()))),
         max_body_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..HttpConfig::default()
     };
-    let grpc = GrpcConfig {
+    let grpc_config = GrpcConfig {
         max_message_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..GrpcConfig::default()
@@ -246,67 +333,147 @@ fn run_server(
             listeners.push(Listener::bind(on).await?);
         }
         let urls = listeners.iter().map(Listener::url).collect::<Result<Vec<_>, _>>()?;
-        let grpc_listener = match limits.grpc {
-            Some(address) => Some(Listener::bind(&ListenOn::Tcp(address)).await.context(
-                "gRPC has no port; choose another with `--grpc-listen`, or switch it `off`",
-            )?),
-            None => None,
-        };
-        let grpc_url = grpc_listener.as_ref().map(Listener::url).transpose()?;
-        let metrics_listener =
-            match limits.metrics {
-                Some(address) => Some(Listener::bind(&ListenOn::Tcp(address)).await.context(
-                    "metrics have no port of their own; choose another with `--metrics`",
-                )?),
-                None => None,
-            };
-        let started = Started {
-            url: urls[0].clone(),
-            urls: urls.clone(),
-            grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
-            metrics_url: metrics_listener.as_ref().map(Listener::url).transpose()?,
+        let at = |address: Option<std::net::SocketAddr>| address.map(ListenOn::Tcp);
+        let grpc_listener = bind(
+            at(limits.grpc),
+            "gRPC has no port; choose another with `--grpc-listen`, or switch it `off`",
+        );
+        let grpc_listener = grpc_listener.await?;
+        let metrics_listener = bind(
+            at(limits.metrics),
+            "metrics have no port of their own; choose another with `--metrics`",
+        );
+        let metrics_listener = metrics_listener.await?;
+        let admin = bind(at(config.admin()), "there is no port for `admin.listen`").await?;
+        let url = |listener: &Option<Listener>| listener.as_ref().map(Listener::url).transpose();
+        let grpc_url = url(&grpc_listener)?;
+        let mut described = models.iter().map(|model| StartedModel {
             model: model.name.clone(),
             version: model.version.clone(),
+            paths: model.paths.keys().cloned().collect(),
+        });
+        let started = Started {
+            url: urls[0].clone(),
+            urls,
+            grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
+            metrics_url: url(&metrics_listener)?,
+            admin: url(&admin)?,
+            first: described.next(),
             policy: config.policy().to_string(),
-            paths: names.clone(),
+            more: described.collect(),
         };
+        // Before anybody can know that there is a server to be sent a signal.
+        let hangup = signal(SignalKind::hangup())?;
         output.result(&started, || {
-            let metrics = started.metrics_url.as_ref().map(|url| format!("; metrics at {url}"));
-            format!(
-                "{} version {} at {}{} by policy {}: {}{}",
-                started.model,
-                started.version,
-                started.urls.join(", "),
-                started.grpc.as_ref().map(|at| format!(" and grpc://{at}")).unwrap_or_default(),
-                started.policy,
-                names.join(", "),
-                metrics.unwrap_or_default()
-            )
+            let models = started.first.iter().chain(&started.more);
+            let grpc = started.grpc.as_ref().map(|at| format!(" and grpc://{at}"));
+            let places = format!("{}{}", started.urls.join(", "), grpc.unwrap_or_default());
+            let mut lines = vec![format!("{places} by policy {}", started.policy)];
+            lines.extend(started.metrics_url.iter().map(|url| format!("metrics at {url}")));
+            lines.extend(models.map(ToString::to_string));
+            lines.extend(started.admin.iter().map(|url| format!("models are managed at {url}")));
+            lines.join("\n")
         })?;
-        let endpoint = Arc::new(Endpoint::new(Arc::clone(&engine), metrics, Limits::default()));
-        let stop = stop_signal().shared();
+        // A model must not be held on to, or its version could not be freed when it goes.
+        drop(models);
+        let endpoint = |control: Option<Arc<dyn Control>>| {
+            let limits = Limits::default();
+            let endpoint = Endpoint::new(Arc::clone(&repository), Arc::clone(&metrics), limits);
+            Arc::new(match control {
+                Some(control) => endpoint.with_control(control),
+                None => endpoint,
+            })
+        };
+        let (stop, stopped) = watch::channel(false);
+        let stopping = {
+            let mut stopped = stopped;
+            // An error would mean that nobody can ask for it any more, which is a stop too.
+            async move { drop(stopped.wait_for(|&stopped| stopped).await) }.shared()
+        };
+        let serve = |listener: Option<Listener>, control, routes| {
+            let (endpoint, stop) = (endpoint(control), stopping.clone());
+            let http = HttpConfig { routes, ..http.clone() };
+            async move {
+                match listener {
+                    Some(listener) => Some(http::serve(vec![listener], endpoint, http, stop).await),
+                    None => None,
+                }
+            }
+        };
+        let control = Arc::clone(&repository) as Arc<dyn Control>;
+        let admin = serve(admin, Some(control), Routes::All);
+        let watched = serve(metrics_listener, None, Routes::Observation);
+        let main = http::serve(listeners, endpoint(None), http.clone(), stopping.clone());
         let grpc = async {
             let listener = grpc_listener?;
-            Some(grpc::serve(vec![listener], Arc::clone(&endpoint), grpc, stop.clone()).await)
+            Some(grpc::serve(vec![listener], endpoint(None), grpc_config, stopping.clone()).await)
         };
-        let observation = HttpConfig { routes: Routes::Observation, ..http.clone() };
-        let watched = async {
-            let listeners = vec![metrics_listener?];
-            Some(http::serve(listeners, Arc::clone(&endpoint), observation, stop.clone()).await)
+        let signals = async {
+            tokio::select! {
+                () = stop_signal() => {}
+                () = reload_on(hangup, read_again, config, &repository) => {}
+            }
+            stop.send_replace(true);
         };
-        let http = http::serve(listeners, Arc::clone(&endpoint), http, stop.clone());
-        let (http, grpc, _) = tokio::join!(http, grpc, watched);
-        tracing::info!(?http, ?grpc, "connections are closed");
+        let (drained, grpc, ..) = tokio::join!(main, grpc, admin, watched, signals);
+        tracing::info!(?drained, ?grpc, "connections are closed");
         Ok::<(), Failure>(())
     })?;
-    // What the endpoint took has been answered or cut off; nothing waits for the engine now.
-    engine.shutdown(config.drain().min(Duration::from_secs(2)));
+    // What the endpoint took has been answered or cut off; nothing waits for the engines now.
+    repository.shutdown(config.drain().min(Duration::from_secs(2)));
     Ok(())
+}
+
+/// Listens there, if anywhere; `otherwise` says what to do where that cannot be.
+async fn bind(on: Option<ListenOn>, otherwise: &'static str) -> Result<Option<Listener>, Failure> {
+    match on {
+        Some(on) => Ok(Some(Listener::bind(&on).await.context(otherwise)?)),
+        None => Ok(None),
+    }
+}
+
+/// Reads the configuration again whenever it is asked to. Never completes.
+async fn reload_on(
+    mut hangup: Signal,
+    read_again: &dyn Fn() -> Result<Config, ConfigError>,
+    started: &Config,
+    repository: &Repository,
+) {
+    while hangup.recv().await.is_some() {
+        match read_again() {
+            Ok(config) => reload(&config, started, repository),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(error, "the configuration stays as it is");
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// Takes over what can be while serving: models and how they are served, and what is logged.
+fn reload(config: &Config, started: &Config, repository: &Repository) {
+    let fixed = [
+        ("[server]", config.server() != started.server()),
+        ("[admin]", config.admin() != started.admin()),
+        ("[repository]", config.repository() != started.repository()),
+        ("[budgets]", config.budgets() != started.budgets()),
+        ("[shutdown]", config.drain() != started.drain()),
+    ];
+    for (section, _) in fixed.iter().filter(|(_, has_changed)| *has_changed) {
+        tracing::warn!(section, "it has changed, which takes effect with a restart");
+    }
+    if let Err(error) = config.log_filter().map_or(Ok(()), super::set_log_filter) {
+        tracing::error!(error = format!("{error:#}"), "what is logged stays as it is");
+    }
+    match repository.reconcile(Recipe::all_of(config)) {
+        Ok(()) => tracing::info!("the configuration was read again"),
+        Err(error) => tracing::error!(%error, "models stay as they are; ask again"),
+    }
 }
 
 /// Completes when the process is asked to stop.
 async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {

@@ -9,15 +9,20 @@ use std::{
 };
 
 use mprec_backends::Path as BackendPath;
-use mprec_representations::{batch::MAX_IDS, bundle::is_name};
+use mprec_representations::batch::MAX_IDS;
 use mprec_router::PolicyName;
 
 use super::{
     Budgets, Config, ConfigError, ConfigFile, Constraints, Declared, DeclaredQuality, ModelConfig,
     OneOrMany, ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving,
     ServingFile, VariantFile, default,
+    models::{Common, check_admin, check_models, check_repository},
 };
-use crate::{http::ListenOn, paths::device, record::RecordOptions};
+use crate::{
+    http::ListenOn,
+    paths::{CPU, device},
+    record::RecordOptions,
+};
 
 /// More than any one machine's cores.
 pub const MAX_OPERATION_THREADS: u16 = 1_024;
@@ -35,15 +40,11 @@ impl ConfigFile {
     ///
     /// [`ConfigError`] that names the key and what to write instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let Some(bundle) = self.model.bundle else {
-            return Err(ConfigError::Missing {
-                key: "model.bundle",
-                example: "bundle = \"model\"",
-            });
-        };
-        if let Some(name) = &self.model.name {
-            let expected = "use 1 to 128 of `a-z 0-9 _ . -`";
-            ensure(is_name(name), "model.name", quoted(name), expected)?;
+        // Before anything else, for those who begin with an empty file.
+        if self.model.bundle.is_none() && self.models.is_empty() && self.repository.folder.is_none()
+        {
+            let (key, example) = ("model.bundle", "bundle = \"model\"");
+            return Err(ConfigError::Missing { key, example });
         }
         let listen = check_listen(self.server.listen.as_ref())?;
         let grpc = check_grpc(self.server.grpc.as_deref(), &listen)?;
@@ -70,7 +71,7 @@ impl ConfigFile {
         let serving = check_serving(self.serving)?;
         let policy = match &self.objective.policy {
             None => default::POLICY,
-            Some(text) => check_policy(text, &serving.paths)?,
+            Some(text) => check_policy("objective.policy", text)?,
         };
         let sla = self.constraints.sla_ms.map_or(Ok(default::SLA), |sla_ms| {
             within("constraints.sla_ms", sla_ms, 0.1, 3_600_000.0)
@@ -80,7 +81,6 @@ impl ConfigFile {
         let min_quality = min_quality
             .map(|floor| within("constraints.min_quality", floor, 0.0, 1.0))
             .transpose()?;
-        let budgets = check_budgets(self.budgets, &serving.paths)?;
         let queue = check_queue(self.queue)?;
         let fits = queue.samples >= server.max_samples;
         let expected = format!(
@@ -98,16 +98,35 @@ impl ConfigFile {
         let limit_bytes = self.record.limit_bytes.unwrap_or(default::RECORD_LIMIT);
         let limit_bytes = within("record.limit_bytes", limit_bytes, 1 << 20, 1 << 50)?;
         let record = self.record.file.map(|file| RecordOptions { file, limit_bytes });
-        let declared = Declared {
-            quality: check_quality(self.quality, &serving.paths)?,
-            files: check_variants(self.variants, &serving.paths)?,
+        let repository = check_repository(self.repository)?;
+        let constraints = Constraints { sla, min_quality };
+        let common = Common {
+            serving: &serving,
+            policy: &policy,
+            constraints: &constraints,
+            profile: &profile,
         };
-        let log_filter = self.log.filter.unwrap_or_else(|| default::LOG_FILTER.to_owned());
+        let models = check_models(self.model, self.models, repository.folder.as_ref(), &common)?;
+        let is_one = record.is_none() || models.len() == 1;
+        let expected = "decisions of one model can be recorded; leave it out";
+        ensure(is_one, "record.file", format!("of {} models", models.len()), expected)?;
+        for model in &models {
+            check_fit(&model.policy, &model.serving.paths)?;
+        }
+        let paths = all_paths(&models, &serving);
+        let budgets = check_budgets(self.budgets, &paths)?;
+        let declared = Declared {
+            quality: check_quality(self.quality, &paths)?,
+            files: check_variants(self.variants, &paths)?,
+        };
+        let admin = check_admin(&self.admin)?;
         Ok(Config {
-            model: ModelConfig { bundle, name: self.model.name },
+            models,
+            repository,
+            admin,
             server,
             policy,
-            constraints: Constraints { sla, min_quality },
+            constraints,
             serving,
             budgets,
             queue,
@@ -115,7 +134,7 @@ impl ConfigFile {
             declared,
             record,
             drain,
-            log_filter,
+            log_filter: self.log.filter,
         })
     }
 }
@@ -171,25 +190,10 @@ fn check_metrics(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> 
 }
 
 fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
-    let key = "serving.paths";
+    if let Some(paths) = &file.paths {
+        check_paths("serving.paths", paths)?;
+    }
     let paths = file.paths.unwrap_or_default();
-    if paths.is_empty() {
-        return Err(ConfigError::Missing { key, example: "paths = [\"table@cpu\"]" });
-    }
-    let limit = mprec_router::MAX_PATHS;
-    ensure(
-        paths.len() <= limit,
-        key,
-        format!("{} paths", paths.len()),
-        format!("at most {limit}"),
-    )?;
-    let mut seen = BTreeSet::new();
-    for path in &paths {
-        if let Err(error) = path.parse::<BackendPath>() {
-            ensure(false, key, quoted(path), error)?;
-        }
-        ensure(seen.insert(path), key, format!("{} twice", quoted(path)), "name each path once")?;
-    }
     let workers = file.workers;
     let linger_us = file.linger_us.unwrap_or(0);
     let cache_bytes = file.cache_bytes.unwrap_or(0);
@@ -219,18 +223,51 @@ fn check_serving(file: ServingFile) -> Result<Serving, ConfigError> {
     })
 }
 
-fn check_policy(text: &str, paths: &[String]) -> Result<PolicyName, ConfigError> {
-    let key = "objective.policy";
-    let policy = text.parse::<PolicyName>().map_err(|error| ConfigError::Value {
+pub(super) fn check_paths(key: &str, paths: &[String]) -> Result<(), ConfigError> {
+    let expected = "name at least one, such as \"table@cpu\", or leave it out";
+    ensure(!paths.is_empty(), key, "empty", expected)?;
+    let limit = mprec_router::MAX_PATHS;
+    let (count, expected) = (format!("{} paths", paths.len()), format!("at most {limit}"));
+    ensure(paths.len() <= limit, key, count, expected)?;
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        if let Err(error) = path.parse::<BackendPath>() {
+            ensure(false, key, quoted(path), error)?;
+        }
+        ensure(seen.insert(path), key, format!("{} twice", quoted(path)), "name each path once")?;
+    }
+    Ok(())
+}
+
+/// The paths of all models; empty if those of one are not known before its bundle is.
+fn all_paths(models: &[ModelConfig], serving: &Serving) -> Vec<String> {
+    let lists =
+        || models.iter().map(|model| &model.serving).chain(models.is_empty().then_some(serving));
+    if lists().any(|serving| serving.paths.is_empty()) {
+        return Vec::new();
+    }
+    let paths: BTreeSet<&String> = lists().flat_map(|serving| &serving.paths).collect();
+    // In the order in which they were written, if they are of one model.
+    match models {
+        [] | [_] => lists().flat_map(|serving| serving.paths.clone()).collect(),
+        _ => paths.into_iter().cloned().collect(),
+    }
+}
+
+pub(super) fn check_policy(key: &str, text: &str) -> Result<PolicyName, ConfigError> {
+    text.parse::<PolicyName>().map_err(|error| ConfigError::Value {
         key: key.into(),
         value: quoted(text),
         expected: error.to_string(),
-    })?;
-    if let PolicyName::Static(path) = &policy {
-        let expected = format!("`serving.paths` has {}", paths.join(", "));
-        ensure(paths.contains(path), key, quoted(text), expected)?;
-    }
-    Ok(policy)
+    })
+}
+
+/// Whether a policy of one path has it. Which paths there are is not known before the bundle is, if none are named.
+fn check_fit(policy: &PolicyName, paths: &[String]) -> Result<(), ConfigError> {
+    let PolicyName::Static(path) = policy else { return Ok(()) };
+    let fits = paths.is_empty() || paths.contains(path);
+    let expected = format!("`serving.paths` has {}", paths.join(", "));
+    ensure(fits, "objective.policy", quoted(&policy.to_string()), expected)
 }
 
 fn check_budgets(file: Budgets, paths: &[String]) -> Result<Budgets, ConfigError> {
@@ -240,6 +277,8 @@ fn check_budgets(file: Budgets, paths: &[String]) -> Result<Budgets, ConfigError
         .filter_map(|path| path.parse::<BackendPath>().ok())
         .map(|path| device(path.backend()))
         .collect();
+    // The default paths are all on the CPU.
+    let devices = if paths.is_empty() { BTreeSet::from([CPU.to_owned()]) } else { devices };
     for name in file.keys() {
         let known = devices.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let expected = format!("the devices of `serving.paths` are {known}");
@@ -294,7 +333,7 @@ fn check_quality(
     let mut checked = BTreeMap::new();
     for (name, QualityFile { accuracy, source }) in file {
         let variant_of = |path: &String| path.split('@').next() == Some(name.as_str());
-        let known = paths.iter().any(|path| *path == name || variant_of(path));
+        let known = paths.is_empty() || paths.iter().any(|path| *path == name || variant_of(path));
         let expected = format!("`serving.paths` has {}", paths.join(", "));
         ensure(known, "quality", quoted(&name), expected)?;
         let accuracy = within(&format!("quality.\"{name}\".accuracy"), accuracy, 0.0, 1.0)?;
@@ -311,7 +350,7 @@ fn seconds(key: &str, value: Option<f64>, least: f64) -> Result<Option<Duration>
 }
 
 /// `value` if it lies in `least..=most`; NaN does not.
-fn within<T: PartialOrd + Display>(
+pub(super) fn within<T: PartialOrd + Display>(
     key: &str,
     value: T,
     least: T,
@@ -327,7 +366,7 @@ fn within<T: PartialOrd + Display>(
     })
 }
 
-fn ensure(
+pub(super) fn ensure(
     holds: bool,
     key: &str,
     value: impl Display,
@@ -340,6 +379,6 @@ fn ensure(
     Err(ConfigError::Value { key: key.into(), value, expected })
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("{text:?}")
 }

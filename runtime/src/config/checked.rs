@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use mprec_router::PolicyName;
 
-use super::ByteSize;
+use super::{ByteSize, ModelConfig, RepositoryConfig};
 use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    pub(super) model: ModelConfig,
+    pub(super) models: Vec<ModelConfig>,
+    pub(super) repository: RepositoryConfig,
+    pub(super) admin: Option<SocketAddr>,
     pub(super) server: ServerConfig,
     pub(super) policy: PolicyName,
     pub(super) constraints: Constraints,
@@ -21,16 +23,7 @@ pub struct Config {
     pub(super) declared: Declared,
     pub(super) record: Option<RecordOptions>,
     pub(super) drain: Duration,
-    pub(super) log_filter: String,
-}
-
-/// What is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelConfig {
-    /// The bundle's folder.
-    pub bundle: PathBuf,
-    /// The name in URLs; `None` takes the bundle's.
-    pub name: Option<String>,
+    pub(super) log_filter: Option<String>,
 }
 
 /// Where and what the endpoint accepts.
@@ -64,7 +57,7 @@ pub struct Constraints {
 /// What is kept resident and how it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serving {
-    /// The paths, `variant@backend`; never empty, no two alike.
+    /// The paths, `variant@backend`, no two alike. None stand for every variant with a quality, on `cpu`.
     pub paths: Vec<String>,
     /// Worker threads of the CPU; `None` is one per core.
     pub workers: Option<u32>,
@@ -127,9 +120,19 @@ pub struct Declared {
 }
 
 impl Config {
-    /// What is served.
-    pub fn model(&self) -> &ModelConfig {
-        &self.model
+    /// What is served from the start; may be empty where models can be loaded.
+    pub fn models(&self) -> &[ModelConfig] {
+        &self.models
+    }
+
+    /// How versions come and go.
+    pub fn repository(&self) -> &RepositoryConfig {
+        &self.repository
+    }
+
+    /// Where models may be loaded and unloaded; `None` is nowhere.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// The endpoint.
@@ -182,8 +185,8 @@ impl Config {
         self.drain
     }
 
-    /// Which events are logged, as `tracing-subscriber` reads it.
-    pub fn log_filter(&self) -> &str {
-        &self.log_filter
+    /// Which events are logged, as `tracing-subscriber` reads it; `None` leaves that as it is.
+    pub fn log_filter(&self) -> Option<&str> {
+        self.log_filter.as_deref()
     }
 }

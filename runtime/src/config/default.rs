@@ -47,6 +47,3 @@ pub(super) const RECORD_LIMIT: u64 = 1 << 30;
 
 /// Less than the 30 s that orchestrators wait between SIGTERM and SIGKILL.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
-
-/// Start, stop, and what needs attention.
-pub(super) const LOG_FILTER: &str = "info";

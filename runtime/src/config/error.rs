@@ -35,6 +35,16 @@ pub enum ConfigError {
         /// What the parser says, which names the key.
         message: String,
     },
+    /// A variable of the environment that sets no key, or sets one to what it cannot be.
+    #[error("variable `{variable}` is {value:?}: {message}")]
+    Variable {
+        /// The variable.
+        variable: String,
+        /// What it was set to.
+        value: String,
+        /// What the parser says.
+        message: String,
+    },
     /// A key without which nothing can be served.
     #[error("`{key}` is missing; write for example `{example}`")]
     Missing {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, ConfigError};
+use super::{AdminFile, ByteSize, ConfigError, ModelsEntry, RepositoryFile};
 use crate::endpoint::Statuses;
 
 /// Largest configuration file.
@@ -21,6 +21,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct ConfigFile {
     /// `[model]`
     pub model: ModelFile,
+    /// `[[models]]`
+    pub models: Vec<ModelsEntry>,
+    /// `[repository]`
+    pub repository: RepositoryFile,
+    /// `[admin]`
+    pub admin: AdminFile,
     /// `[server]`
     pub server: ServerFile,
     /// `[objective]`
@@ -51,7 +57,7 @@ pub struct ConfigFile {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelFile {
-    /// The bundle's folder.
+    /// The bundle's folder, or a folder of bundles by version.
     pub bundle: Option<PathBuf>,
     /// The name in URLs.
     pub name: Option<String>,
@@ -237,7 +243,10 @@ impl ConfigFile {
                 *text = format!("unix:{}", folder.join(socket).display());
             }
         }
-        for path in paths.into_iter().flatten().chain(files) {
+        let models =
+            config.models.iter_mut().flat_map(|model| [&mut model.bundle, &mut model.profile]);
+        let paths = paths.into_iter().chain([&mut config.repository.folder]).chain(models);
+        for path in paths.flatten().chain(files) {
             *path = folder.join(&path);
         }
         Ok(config)

@@ -1,7 +1,8 @@
 //! The one configuration file of `mprec serve`.
 //!
 //! 1. [`ConfigFile`] is what a person wrote: every key optional, unknown keys refused.
-//! 2. Command-line flags set its fields, so that a flag and a key are checked by the same rules.
+//! 2. Variables `MPREC_<SECTION>_<KEY>` and then command-line flags set its fields, so that they and keys are checked by the
+//!    same rules.
 //! 3. [`ConfigFile::check`] fills in the defaults and proves the values: holding a [`Config`] means
 //!    that it is valid.
 //!
@@ -11,8 +12,12 @@ mod bytes;
 mod check;
 mod checked;
 mod default;
+mod effective;
+mod environment;
 mod error;
 mod file;
+mod models;
+mod problems;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,12 +26,13 @@ pub use self::{
     bytes::{ByteSize, ByteSizeError},
     check::{MAX_CACHE_BYTES, MAX_OPERATION_THREADS},
     checked::{
-        Budgets, Config, Constraints, Declared, DeclaredQuality, ModelConfig, ProfileConfig,
-        QueueLimits, ServerConfig, Serving,
+        Budgets, Config, Constraints, Declared, DeclaredQuality, ProfileConfig, QueueLimits,
+        ServerConfig, Serving,
     },
     error::ConfigError,
     file::{
         ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, OneOrMany, ProfileSection,
         QualityFile, QueueFile, RecordFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
+    models::{AdminFile, ModelConfig, ModelsEntry, RepositoryConfig, RepositoryFile},
 };

@@ -87,8 +87,8 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
     let cases = [
         ("", "`model.bundle` is missing; write for example `bundle = \"model\"`"),
         (
-            "model.bundle = \"m\"",
-            "`serving.paths` is missing; write for example `paths = [\"table@cpu\"]`",
+            "model.bundle = \"m\"\nserving.paths = []",
+            "`serving.paths` is empty; name at least one, such as \"table@cpu\", or leave it out",
         ),
         (&with("constraints.sla_ms = 0.0"), "`constraints.sla_ms` is 0; it must be 0.1 to 3600000"),
         (
@@ -146,7 +146,10 @@ fn a_refusal_names_the_key_and_says_what_to_write() {
             &with("quality.dhe = { accuracy = 0.7, source = \" \" }"),
             "`quality.\"dhe\".source` is \" \"; say where the accuracy comes from, in at most 200 characters",
         ),
-        (&with("model.name = \"a/b\""), "`model.name` is \"a/b\"; use 1 to 128 of `a-z 0-9 _ . -`"),
+        (
+            &with("model.name = \"a/b\""),
+            "`model.name` is \"a/b\"; use 1 to 128 of `a-z 0-9 _ . -`, not beginning with `.`",
+        ),
         (
             &with("queue.max_samples = 100"),
             "`queue.max_samples` is 100; let it hold at least one request of `server.max_samples` = 4096",
@@ -215,10 +218,101 @@ fn names_of_files_are_taken_from_the_folder_of_the_config() {
     let path = folder.path().join("mprec.toml");
     std::fs::write(&path, with("profile.file = \"/etc/profile.json\"")).unwrap();
     let config = ConfigFile::read(&path).unwrap().check().unwrap();
-    assert_eq!(config.model().bundle, folder.path().join("m"));
+    assert_eq!(config.models()[0].bundle, folder.path().join("m"));
     assert_eq!(config.profile().file.as_deref(), Some(Path::new("/etc/profile.json")));
     let absent = ConfigFile::read(&folder.path().join("absent.toml")).unwrap_err();
     assert!(absent.to_string().ends_with("absent.toml`"), "{absent}");
     std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
     assert!(matches!(ConfigFile::read(&path), Err(ConfigError::TooLarge { .. })));
+}
+
+/// The example's block of several models, in place of `[model]`.
+fn example_of_several() -> String {
+    let block = EXAMPLE.lines().skip_while(|line| *line != "# [[models]]");
+    let block = block.take_while(|line| line.starts_with('#')).map(|line| &line[2..]);
+    block.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn several_models_take_what_they_leave_out_from_the_common_sections() {
+    let example = example_of_several();
+    let text = format!(
+        "constraints.sla_ms = 20.0\n{example}\n[[models]]\nname = \"b\"\nbundle = \"there\""
+    );
+    let file = ConfigFile::parse(&text, Path::new("mprec.toml")).unwrap();
+    let shown = serde_json::to_value(&file.models[0]).unwrap();
+    let mut absent = Vec::new();
+    missing("models", &shown, &mut absent);
+    assert!(absent.is_empty(), "not in the example: {absent:?}");
+    let config = file.check().unwrap();
+    let [first, second] = config.models() else { panic!("{:?}", config.models()) };
+    assert_eq!(first.constraints.sla, Duration::from_millis(10));
+    assert_eq!(second.constraints.sla, Duration::from_millis(20));
+    assert_eq!((second.name.as_deref(), second.serving.workers), (Some("b"), None));
+    assert!(second.serving.paths.is_empty() && second.profile.file.is_none());
+}
+
+#[test]
+fn models_that_contradict_each_other_are_refused() {
+    let two = "repository.folder = \"all\"\n[[models]]\nname = \"a\"\n[[models]]\nname = \"b\"\n";
+    let models = parse(two).unwrap();
+    assert_eq!(models.models()[1].bundle, Path::new("all/b"));
+    assert!(parse("repository.folder = \"all\"").unwrap().models().is_empty());
+    for (text, expected) in [
+        ("[model]\nbundle = \"m\"\n[[models]]\nname = \"a\"\nbundle = \"a\"", "not both"),
+        ("[[models]]\nname = \"a\"", "`models.bundle` is missing"),
+        ("[[models]]\nbundle = \"a\"", "`models.name` is missing"),
+        (&format!("{two}[[models]]\nname = \"a\""), "`models[2].name` is \"a\" twice"),
+        (&format!("{two}workers = 0"), "`models[1].workers` is 0"),
+        (&format!("{two}sla_ms = 0.0"), "`models[1].sla_ms` is 0"),
+        (&format!("{two}paths = [\"table\"]"), "`models[1].paths` is \"table\""),
+        (&format!("{two}policy = \"best\""), "`models[1].policy` is \"best\""),
+        (&format!("profile.file = \"p.json\"\n{two}"), "a profile is of one model"),
+        (&format!("record.file = \"log\"\n{two}"), "decisions of one model"),
+        (&with("repository.keep_versions = 99"), "it must be 0 to 16"),
+        (&with("repository.watch_seconds = 0.0"), "it must be 0.1 to 86400"),
+        (&with("admin.listen = \"0.0.0.0:8003\""), "admin.allow_remote"),
+        (&with("model.name = \".hidden\""), "not beginning with `.`"),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    assert!(parse(&with("admin = { listen = \"0.0.0.0:8003\", allow_remote = true }")).is_ok());
+}
+
+#[test]
+fn the_effective_configuration_says_every_default_and_checks_to_itself() {
+    for text in [with(""), uncommented(), example_of_several()] {
+        let config = parse(&text).unwrap();
+        let effective = config.effective();
+        let written = toml::to_string(&effective).unwrap();
+        assert!(written.contains("sla_ms = 10.0"), "{written}");
+        assert_eq!(parse(&written).unwrap(), config, "{written}");
+    }
+}
+
+#[test]
+fn every_problem_is_found_at_once() {
+    let text = "[model]\nname = \"a b\"\n[constraints]\nsla_ms = 0.0\n[queue]\nmax_queries = 0\n\
+                [budgets]\ngpu = 1\n[serving]\nworkers = 0\n[admin]\nlisten = \"8003\"";
+    let file = ConfigFile::parse(text, Path::new("mprec.toml")).unwrap();
+    let problems: Vec<String> = file.problems().iter().map(ToString::to_string).collect();
+    for key in [
+        "`model.bundle` is missing",
+        "`model.name` is \"a b\"",
+        "`constraints.sla_ms` is 0",
+        "`queue.max_queries` is 0",
+        "`budgets` is \"gpu\"",
+        "`serving.workers` is 0",
+        "`admin.listen` is \"8003\"",
+    ] {
+        let found = problems.iter().filter(|problem| problem.starts_with(key)).count();
+        assert_eq!(found, 1, "{key} in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    let several = "[[models]]\nname = \"a\"\nbundle = \"a\"\nsla_ms = 0.0\nworkers = 0";
+    let file = ConfigFile::parse(several, Path::new("mprec.toml")).unwrap();
+    assert_eq!(file.problems().len(), 2);
+    let good = ConfigFile::parse(&with(""), Path::new("mprec.toml")).unwrap();
+    assert!(good.problems().is_empty());
 }

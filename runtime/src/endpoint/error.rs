@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tonic::Code as Grpc;
 
+use super::control::ControlError;
 use crate::{metrics::Label, service::Refusal};
 
 /// Why a request got no answer.
@@ -146,6 +147,9 @@ pub enum ApiError {
     /// The service did not answer the query.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A model was not loaded, unloaded or rolled back.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The server's own fault.
     #[error("internal error: {message}")]
     Internal {
@@ -185,11 +189,12 @@ pub enum ErrorCode {
     DeadlinePassed,
     Unavailable,
     PathFailed,
+    LoadFailed,
     Internal,
 }
 
 /// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, Http, Grpc); 27] = [
+const CODES: [(ErrorCode, &str, Http, Grpc); 28] = [
     (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
@@ -231,6 +236,7 @@ const CODES: [(ErrorCode, &str, Http, Grpc); 27] = [
     (ErrorCode::DeadlinePassed, "deadline_passed", Http::GATEWAY_TIMEOUT, Grpc::DeadlineExceeded),
     (ErrorCode::Unavailable, "unavailable", Http::SERVICE_UNAVAILABLE, Grpc::Unavailable),
     (ErrorCode::PathFailed, "path_failed", Http::INTERNAL_SERVER_ERROR, Grpc::Internal),
+    (ErrorCode::LoadFailed, "load_failed", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::Internal, "internal", Http::INTERNAL_SERVER_ERROR, Grpc::Internal),
 ];
 
@@ -331,6 +337,15 @@ impl ApiError {
                 Refusal::DeadlinePassed { .. } => ErrorCode::DeadlinePassed,
                 Refusal::Unavailable { .. } => ErrorCode::Unavailable,
                 Refusal::Failed { .. } => ErrorCode::PathFailed,
+            },
+            Self::Control(error) => match error {
+                ControlError::Unknown { .. } | ControlError::NotLoaded { .. } => {
+                    ErrorCode::UnknownModel
+                }
+                ControlError::NoPrevious { .. } => ErrorCode::UnknownVersion,
+                ControlError::Load { .. } => ErrorCode::LoadFailed,
+                ControlError::Busy { .. } => ErrorCode::Overloaded,
+                ControlError::Stopping => ErrorCode::Unavailable,
             },
             Self::Internal { .. } => ErrorCode::Internal,
         }

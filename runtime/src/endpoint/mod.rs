@@ -5,6 +5,7 @@
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
 mod budget;
+mod control;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
 };
 pub use self::{
+    control::{Change, Changed, Control, ControlError, IndexEntry, ModelState},
     error::{ApiError, ErrorCode},
     listen::Drained,
     listener::{ListenError, ListenOn, Listener, SocketFile},

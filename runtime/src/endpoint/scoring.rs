@@ -12,6 +12,7 @@ use std::{
 use mprec_representations::Batch;
 
 use super::{
+    control::Control,
     error::{ApiError, ErrorCode},
     parameters::RequestParameters,
     statistics::{ModelStatistics, Statistics},
@@ -41,6 +42,8 @@ pub struct Endpoint<S: ?Sized> {
     stopping: AtomicBool,
     /// What answers.
     pub service: Arc<S>,
+    /// Changes what is served, where clients may do that.
+    pub control: Option<Arc<dyn Control>>,
 }
 
 /// A query as a protocol read it.
@@ -61,7 +64,13 @@ impl Default for Limits {
 impl<S: Service + ?Sized> Endpoint<S> {
     /// An endpoint of `service`.
     pub fn new(service: Arc<S>, metrics: Arc<Metrics>, limits: Limits) -> Self {
-        Self { metrics, limits, stopping: AtomicBool::new(false), service }
+        Self { metrics, limits, stopping: AtomicBool::new(false), service, control: None }
+    }
+
+    /// The same, where clients may load and unload models.
+    #[must_use]
+    pub fn with_control(self, control: Arc<dyn Control>) -> Self {
+        Self { control: Some(control), ..self }
     }
 
     /// From now on it says that it is not ready, and still answers.
@@ -79,21 +88,28 @@ impl<S: Service + ?Sized> Endpoint<S> {
         !self.is_stopping() && self.service.is_ready()
     }
 
+    /// Whether queries for a model can be answered now, and for a while yet.
+    pub fn is_model_ready(&self, model: &Arc<Model>) -> bool {
+        !self.is_stopping() && self.service.is_model_ready(model)
+    }
+
     /// The model `name`, if it has `version` or none is asked for.
     ///
     /// # Errors
     ///
-    /// [`ApiError::UnknownModel`], [`ApiError::UnknownVersion`].
+    /// [`ApiError::UnknownModel`], [`ApiError::UnknownVersion`], or a refusal while the model is being loaded.
     pub fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, ApiError> {
-        let unknown = || ApiError::UnknownModel { name: name.to_owned() };
-        let model = self.service.model(name).ok_or_else(unknown)?;
-        match version {
-            Some(version) if version != model.version => Err(ApiError::UnknownVersion {
-                name: model.name.clone(),
-                version: version.to_owned(),
-            }),
-            _ => Ok(model),
-        }
+        let absent = || match self.service.why_absent(name) {
+            Some(refusal) => refusal.into(),
+            None => ApiError::UnknownModel { name: name.to_owned() },
+        };
+        let Some(version) = version else { return self.service.model(name).ok_or_else(absent) };
+        self.service.version(name, version).ok_or_else(|| match self.service.model(name) {
+            Some(_) => {
+                ApiError::UnknownVersion { name: name.to_owned(), version: version.to_owned() }
+            }
+            None => absent(),
+        })
     }
 
     /// What was done for the model `name`, or for all: a row for each model and each of its paths.

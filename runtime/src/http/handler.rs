@@ -16,6 +16,7 @@ use super::{
     openapi,
     pace::Progress,
     reply::{self, Reply},
+    repository::{self, Action},
     request::{self, HEADER_LENGTH, Parsed},
     route::{ModelRef, Route},
 };
@@ -36,6 +37,10 @@ const LOAD_HEADER: &str = "endpoint-load-metrics";
 /// Bodies above this many bytes are parsed on another thread: parsing them takes milliseconds, in
 /// which this thread could not serve its other connections.
 const PARSE_ASIDE_BYTES: usize = 256 << 10;
+
+/// The extensions of the protocol where models may be loaded and unloaded.
+const REPOSITORY_EXTENSIONS: [&str; 2] =
+    ["model_repository", "model_repository(unload_dependents)"];
 
 /// What all HTTP connections share.
 #[derive(Debug)]
@@ -79,6 +84,15 @@ impl<S: Service + ?Sized> Handler<S> {
 
     async fn route(&self, request: Request<Incoming>, arrival: Instant) -> Result<Reply, ApiError> {
         let (head, body) = request.into_parts();
+        if let Some(control) = &self.endpoint.control
+            && let Some(action) = Action::of(head.uri.path())
+        {
+            if !action.takes(&head.method) {
+                return Err(ApiError::WrongVerb { allowed: action.verbs() });
+            }
+            let body = self.read(body).await?;
+            return repository::respond(&**control, action, &body).await;
+        }
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownRoute)?;
         if self.config.routes == Routes::Observation && !route.is_observation() {
             return Err(ApiError::UnknownRoute);
@@ -98,11 +112,15 @@ impl<S: Service + ?Sized> Handler<S> {
             Route::Server => {
                 let names =
                     self.endpoint.service.models().into_iter().map(|model| model.name.clone());
-                Ok(reply::json(StatusCode::OK, &ServerMetadata::of(names)))
+                let mut metadata = ServerMetadata::of(names);
+                if self.endpoint.control.is_some() {
+                    metadata.extensions.extend(REPOSITORY_EXTENSIONS.map(str::to_owned));
+                }
+                Ok(reply::json(StatusCode::OK, &metadata))
             }
             Route::OpenApi => Ok(reply::json(StatusCode::OK, openapi::document())),
             Route::Live => Ok(reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
-            Route::Ready => Ok(self.readiness(None)),
+            Route::Ready => Ok(readiness(self.endpoint.is_ready(), None)),
             Route::Metrics => {
                 Ok(reply::metrics(self.endpoint.metrics.render(&*self.endpoint.service)))
             }
@@ -126,16 +144,10 @@ impl<S: Service + ?Sized> Handler<S> {
                 let statistics = self.endpoint.statistics(name, version)?;
                 Ok(reply::json(StatusCode::OK, &statistics))
             }
-            Route::ModelReady(model) => Ok(self.readiness(Some(&self.model(&model)?.name))),
-        }
-    }
-
-    fn readiness(&self, model: Option<&str>) -> Reply {
-        let ready = self.endpoint.is_ready();
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        match model {
-            Some(name) => reply::json(status, &serde_json::json!({ "name": name, "ready": ready })),
-            None => reply::json(status, &serde_json::json!({ "ready": ready })),
+            Route::ModelReady(model) => {
+                let model = self.model(&model)?;
+                Ok(readiness(self.endpoint.is_model_ready(&model), Some(&model.name)))
+            }
         }
     }
 
@@ -207,6 +219,14 @@ impl<S: Service + ?Sized> Handler<S> {
         tokio::time::timeout(timeout, collect(body, limit))
             .await
             .map_err(|_| ApiError::BodyTimeout { limit: timeout })?
+    }
+}
+
+fn readiness(ready: bool, model: Option<&str>) -> Reply {
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match model {
+        Some(name) => reply::json(status, &serde_json::json!({ "name": name, "ready": ready })),
+        None => reply::json(status, &serde_json::json!({ "ready": ready })),
     }
 }
 

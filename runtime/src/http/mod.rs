@@ -27,6 +27,7 @@ mod openapi;
 mod pace;
 pub(crate) mod percent;
 mod reply;
+mod repository;
 mod request;
 mod route;
 mod server;

@@ -16,6 +16,7 @@ mod client;
 mod clock;
 mod driver;
 mod encode;
+mod manage;
 mod report;
 mod rows;
 mod tally;
@@ -30,6 +31,7 @@ pub use self::{
     client::{describe, is_ready, metrics_text},
     driver::run,
     encode::WireFormat,
+    manage::{ModelChange, change_model, model_index},
     report::{CdfPoint, LoadReport, PathLoad, Window},
     rows::{RequestRows, Rows, StoredRows},
 };

@@ -25,6 +25,7 @@ mod model;
 mod path;
 mod recent;
 mod render;
+mod repository;
 mod server;
 mod snapshot;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use self::{
     labels::RequestEnd,
     model::{ModelMetrics, ModelObservation, QueryInModel},
     path::{PathMetrics, PathObservation},
+    repository::VersionsObservation,
     server::Metrics,
     snapshot::{MachineSnapshot, ModelSnapshot, PathSnapshot, RecentRefusal, Snapshot},
 };

@@ -20,6 +20,7 @@ impl Metrics {
         for model in &*self.models.each() {
             page.value(name, &[("model", &model.name), ("version", &model.version)], 1);
         }
+        self.versions.render(&mut page);
         if let Some(sla) = self.slas.first() {
             let help = "Deadline of a query that names none.";
             page.single("mprec_sla_seconds", "gauge", help, sla);

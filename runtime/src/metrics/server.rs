@@ -15,6 +15,7 @@ use super::{
     model::{ModelMetrics, Models},
     path::{PathMetrics, PathObservation},
     recent::Recent,
+    repository::Versions,
 };
 use crate::{
     record::RecordStats,
@@ -48,6 +49,7 @@ pub struct Metrics {
     pub(super) record: RecordMetrics,
     pub(super) paths: Vec<PathMetrics>,
     pub(super) models: Models,
+    pub(super) versions: Versions,
     pub(super) recent: Recent,
     pub(super) machine: Machine,
     /// In seconds, as they stand in the histograms.
@@ -90,6 +92,7 @@ impl Metrics {
             promises: PromiseMetrics::default(),
             record: RecordMetrics::default(),
             models: Models::default(),
+            versions: Versions::default(),
             recent: Recent::default(),
             machine: Machine::default(),
             began: SystemTime::now(),
