@@ -448,7 +448,7 @@ async fn reload_on(
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Takes over what can be while serving: models and how they are served, and what is logged.
