@@ -106,6 +106,9 @@ struct Started {
     /// Where models may be loaded and unloaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<String>,
+    /// The same, over gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_grpc: Option<String>,
     /// Of the first model, which is the only one as a rule; absent where it begins with none.
     #[serde(flatten)]
     first: Option<StartedModel>,
@@ -344,9 +347,14 @@ fn run_server(
             "metrics have no port of their own; choose another with `--metrics`",
         );
         let metrics_listener = metrics_listener.await?;
-        let admin = bind(at(config.admin()), "there is no port for `admin.listen`").await?;
+        let admin = config.admin();
+        let admin_http = bind(at(admin.http), "there is no port for `admin.listen`").await?;
+        let admin_grpc = bind(at(admin.grpc), "there is no port for `admin.grpc`").await?;
         let url = |listener: &Option<Listener>| listener.as_ref().map(Listener::url).transpose();
-        let grpc_url = url(&grpc_listener)?;
+        // gRPC's own names have no scheme.
+        let grpc_at = |listener: &Option<Listener>| {
+            url(listener).map(|url| url.map(|url| url.trim_start_matches("http://").to_owned()))
+        };
         let mut described = models.iter().map(|model| StartedModel {
             model: model.name.clone(),
             version: model.version.clone(),
@@ -355,9 +363,10 @@ fn run_server(
         let started = Started {
             url: urls[0].clone(),
             urls,
-            grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
+            grpc: grpc_at(&grpc_listener)?,
             metrics_url: url(&metrics_listener)?,
-            admin: url(&admin)?,
+            admin: url(&admin_http)?,
+            admin_grpc: grpc_at(&admin_grpc)?,
             first: described.next(),
             policy: config.policy().to_string(),
             more: described.collect(),
@@ -372,6 +381,8 @@ fn run_server(
             lines.extend(started.metrics_url.iter().map(|url| format!("metrics at {url}")));
             lines.extend(models.map(ToString::to_string));
             lines.extend(started.admin.iter().map(|url| format!("models are managed at {url}")));
+            let grpc = started.admin_grpc.iter();
+            lines.extend(grpc.map(|at| format!("models are managed at grpc://{at}")));
             lines.join("\n")
         })?;
         // A model must not be held on to, or its version could not be freed when it goes.
@@ -390,24 +401,30 @@ fn run_server(
             // An error would mean that nobody can ask for it any more, which is a stop too.
             async move { drop(stopped.wait_for(|&stopped| stopped).await) }.shared()
         };
-        let serve = |listener: Option<Listener>, control, routes| {
+        let serve_http = |listeners: Vec<Listener>, control, routes| {
             let (endpoint, stop) = (endpoint(control), stopping.clone());
             let http = HttpConfig { routes, ..http.clone() };
             async move {
-                match listener {
-                    Some(listener) => Some(http::serve(vec![listener], endpoint, http, stop).await),
-                    None => None,
+                match listeners.is_empty() {
+                    true => None,
+                    false => Some(http::serve(listeners, endpoint, http, stop).await),
                 }
             }
         };
-        let control = Arc::clone(&repository) as Arc<dyn Control>;
-        let admin = serve(admin, Some(control), Routes::All);
-        let watched = serve(metrics_listener, None, Routes::Observation);
-        let main = http::serve(listeners, endpoint(None), http.clone(), stopping.clone());
-        let grpc = async {
-            let listener = grpc_listener?;
-            Some(grpc::serve(vec![listener], endpoint(None), grpc_config, stopping.clone()).await)
+        let serve_grpc = |listener: Option<Listener>, control| {
+            let (endpoint, stop) = (endpoint(control), stopping.clone());
+            let grpc_config = grpc_config.clone();
+            async move {
+                let listener = listener?;
+                Some(grpc::serve(vec![listener], endpoint, grpc_config, stop).await)
+            }
         };
+        let control = || Some(Arc::clone(&repository) as Arc<dyn Control>);
+        let main = serve_http(listeners, None, Routes::All);
+        let watched = serve_http(metrics_listener.into_iter().collect(), None, Routes::Observation);
+        let admin = serve_http(admin_http.into_iter().collect(), control(), Routes::All);
+        let grpc = serve_grpc(grpc_listener, None);
+        let admin_grpc = serve_grpc(admin_grpc, control());
         let signals = async {
             tokio::select! {
                 () = stop_signal() => {}
@@ -415,7 +432,7 @@ fn run_server(
             }
             stop.send_replace(true);
         };
-        let (drained, grpc, ..) = tokio::join!(main, grpc, admin, watched, signals);
+        let (drained, grpc, ..) = tokio::join!(main, grpc, admin, admin_grpc, watched, signals);
         tracing::info!(?drained, ?grpc, "connections are closed");
         Ok::<(), Failure>(())
     })?;

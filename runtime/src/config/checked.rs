@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use mprec_router::PolicyName;
 
-use super::{ByteSize, ModelConfig, RepositoryConfig};
+use super::{AdminConfig, ByteSize, ModelConfig, RepositoryConfig};
 use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 
 /// A checked configuration.
@@ -12,7 +12,7 @@ use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 pub struct Config {
     pub(super) models: Vec<ModelConfig>,
     pub(super) repository: RepositoryConfig,
-    pub(super) admin: Option<SocketAddr>,
+    pub(super) admin: AdminConfig,
     pub(super) server: ServerConfig,
     pub(super) policy: PolicyName,
     pub(super) constraints: Constraints,
@@ -130,9 +130,9 @@ impl Config {
         &self.repository
     }
 
-    /// Where models may be loaded and unloaded; `None` is nowhere.
-    pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+    /// Where models may be loaded and unloaded.
+    pub fn admin(&self) -> &AdminConfig {
+        &self.admin
     }
 
     /// The endpoint.

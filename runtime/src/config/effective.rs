@@ -30,8 +30,9 @@ impl Config {
                 watch_seconds: self.repository.watch.map(|watch| watch.as_secs_f64()),
             },
             admin: AdminFile {
-                listen: self.admin.map(|listen| listen.to_string()),
-                allow_remote: self.admin.map(|listen| !listen.ip().is_loopback()),
+                listen: self.admin.http.map(|listen| listen.to_string()),
+                grpc: self.admin.grpc.map(|listen| listen.to_string()),
+                allow_remote: Some(self.admin.allow_remote),
             },
             server: ServerFile {
                 listen: Some(listen(&self.server.listen)),

@@ -34,5 +34,5 @@ pub use self::{
         ConfigFile, ConstraintsFile, LogFile, ModelFile, ObjectiveFile, OneOrMany, ProfileSection,
         QualityFile, QueueFile, RecordFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
-    models::{AdminFile, ModelConfig, ModelsEntry, RepositoryConfig, RepositoryFile},
+    models::{AdminConfig, AdminFile, ModelConfig, ModelsEntry, RepositoryConfig, RepositoryFile},
 };

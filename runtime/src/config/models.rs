@@ -53,14 +53,27 @@ pub struct RepositoryFile {
     pub watch_seconds: Option<f64>,
 }
 
-/// `[admin]`: the listener on which models may be loaded and unloaded.
+/// `[admin]`: the listeners on which models may be loaded and unloaded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminFile {
     /// Address and port of HTTP.
     pub listen: Option<String>,
+    /// Address and port of gRPC.
+    pub grpc: Option<String>,
     /// Whether the address may be another than of this machine's own loopback.
     pub allow_remote: Option<bool>,
+}
+
+/// Where models may be loaded and unloaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Address and port of HTTP; `None` is nowhere.
+    pub http: Option<SocketAddr>,
+    /// Address and port of gRPC; `None` is nowhere.
+    pub grpc: Option<SocketAddr>,
+    /// Whether they may be others than loopback addresses.
+    pub allow_remote: bool,
 }
 
 /// A model that is served from the start.
@@ -209,16 +222,28 @@ pub(super) fn check_repository(file: RepositoryFile) -> Result<RepositoryConfig,
     })
 }
 
-pub(super) fn check_admin(file: &AdminFile) -> Result<Option<SocketAddr>, ConfigError> {
-    let Some(text) = &file.listen else { return Ok(None) };
-    let key = "admin.listen";
-    let listen = text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
-        key: key.into(),
-        value: quoted(text),
-        expected: "write address and port, for example \"127.0.0.1:8003\"".into(),
-    })?;
-    let allowed = listen.ip().is_loopback() || file.allow_remote.unwrap_or(false);
-    let expected = "whoever reaches it may unload models: use a loopback address, or set `admin.allow_remote = true`";
-    ensure(allowed, key, quoted(text), expected)?;
-    Ok(Some(listen))
+pub(super) fn check_admin(file: &AdminFile) -> Result<AdminConfig, ConfigError> {
+    let may_be_remote = file.allow_remote.unwrap_or(false);
+    let check = |key: &str, text: &String| {
+        let listen = text.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
+            key: key.into(),
+            value: quoted(text),
+            expected: "write address and port, for example \"127.0.0.1:8003\"".into(),
+        })?;
+        let expected = "whoever reaches it may unload models: use a loopback address, or set `admin.allow_remote = true`";
+        ensure(listen.ip().is_loopback() || may_be_remote, key, quoted(text), expected)?;
+        Ok(listen)
+    };
+    let http = file.listen.as_ref().map(|text| check("admin.listen", text)).transpose()?;
+    let grpc = file.grpc.as_ref().map(|text| check("admin.grpc", text)).transpose()?;
+    if let (Some(http), Some(grpc)) = (http, grpc) {
+        let is_free = http != grpc || http.port() == 0;
+        ensure(
+            is_free,
+            "admin.grpc",
+            quoted(&grpc.to_string()),
+            "let it differ from `admin.listen`",
+        )?;
+    }
+    Ok(AdminConfig { http, grpc, allow_remote: may_be_remote })
 }

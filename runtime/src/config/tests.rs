@@ -272,6 +272,11 @@ fn models_that_contradict_each_other_are_refused() {
         (&with("repository.keep_versions = 99"), "it must be 0 to 16"),
         (&with("repository.watch_seconds = 0.0"), "it must be 0.1 to 86400"),
         (&with("admin.listen = \"0.0.0.0:8003\""), "admin.allow_remote"),
+        (&with("admin.grpc = \"[::]:8004\""), "`admin.grpc` is \"[::]:8004\""),
+        (
+            &with("admin = { listen = \"[::1]:8003\", grpc = \"[::1]:8003\" }"),
+            "let it differ from `admin.listen`",
+        ),
         (&with("model.name = \".hidden\""), "not beginning with `.`"),
     ] {
         let message = refusal(text);

@@ -6,12 +6,18 @@ use mprec_representations::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
-use crate::service::Model;
+use super::{
+    inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS},
+    scoring::Endpoint,
+};
+use crate::service::{Model, Service};
 
 /// The extensions of the protocol that are implemented.
 const EXTENSIONS: &[&str] =
     &["binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics"];
+
+/// Those that are implemented where models may be loaded and unloaded.
+const REPOSITORY_EXTENSIONS: &[&str] = &["model_repository", "model_repository(unload_dependents)"];
 
 /// Reply of `GET /v2`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -80,12 +86,14 @@ pub struct PathDetails {
 }
 
 impl ServerMetadata {
-    pub(crate) fn of(models: impl Iterator<Item = String>) -> Self {
+    pub(crate) fn of<S: Service + ?Sized>(endpoint: &Endpoint<S>) -> Self {
+        let repository = endpoint.control.as_ref().map_or(&[][..], |_| REPOSITORY_EXTENSIONS);
+        let models = endpoint.service.models();
         Self {
             name: "mprec".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.iter().map(ToString::to_string).collect(),
-            models: models.collect(),
+            extensions: EXTENSIONS.iter().chain(repository).map(ToString::to_string).collect(),
+            models: models.iter().map(|model| model.name.clone()).collect(),
         }
     }
 }

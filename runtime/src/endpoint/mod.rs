@@ -18,6 +18,7 @@ mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
 mod parameters;
+mod repository;
 mod scoring;
 mod statistics;
 mod statuses;
@@ -31,6 +32,7 @@ pub(crate) use self::{
     listener::Accepted,
     load::LoadForm,
     parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
+    repository::{Verb, change, index},
     scoring::ScoreQuery,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
 };

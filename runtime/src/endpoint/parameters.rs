@@ -66,6 +66,11 @@ impl Parameters {
         self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
+    /// Names and values, in the order in which they stood.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Scalar)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The boolean `name`.
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.get(name) {

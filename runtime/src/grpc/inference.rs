@@ -17,16 +17,18 @@ use super::{
         ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
         ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
         ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+        RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+        RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
         ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
         ServerReadyRequest, ServerReadyResponse,
         grpc_inference_service_server::GrpcInferenceService,
     },
-    reply,
+    reply, repository,
     request::{self, Parsed},
     status, stream,
 };
 use crate::{
-    endpoint::{ApiError, Endpoint, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata},
+    endpoint::{ApiError, Endpoint, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata, Verb},
     service::{Model, Service},
 };
 
@@ -128,17 +130,15 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        self.0.model(&name, &version).map_err(|error| status::of(&error))?;
-        Ok(Response::new(ModelReadyResponse { ready: self.0.endpoint.is_ready() }))
+        let model = self.0.model(&name, &version).map_err(|error| status::of(&error))?;
+        Ok(Response::new(ModelReadyResponse { ready: self.0.endpoint.is_model_ready(&model) }))
     }
 
     async fn server_metadata(
         &self,
         _request: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
-        let models = self.0.endpoint.service.models();
-        let metadata = ServerMetadata::of(models.into_iter().map(|model| model.name.clone()));
-        Ok(Response::new(describe::server(metadata)))
+        Ok(Response::new(describe::server(ServerMetadata::of(&self.0.endpoint))))
     }
 
     async fn model_metadata(
@@ -187,6 +187,45 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
         let rows = statistics.map_err(|error| status::of(&error))?.model_stats;
         let model_stats = rows.into_iter().map(describe::statistics).collect();
         Ok(Response::new(ModelStatisticsResponse { model_stats }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        repository::index(&self.0.endpoint, &request.into_inner())
+            .map(Response::new)
+            .map_err(|error| status::of(&error))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } =
+            request.into_inner();
+        repository::change(&self.0.endpoint, Verb::Load, &repository_name, &model_name, parameters)
+            .await
+            .map(|()| Response::new(RepositoryModelLoadResponse {}))
+            .map_err(|error| status::of(&error))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        let RepositoryModelUnloadRequest { repository_name, model_name, parameters } =
+            request.into_inner();
+        repository::change(
+            &self.0.endpoint,
+            Verb::Unload,
+            &repository_name,
+            &model_name,
+            parameters,
+        )
+        .await
+        .map(|()| Response::new(RepositoryModelUnloadResponse {}))
+        .map_err(|error| status::of(&error))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | Service | Calls |
 //! |---|---|
-//! | `inference.GRPCInferenceService` | `ServerLive`, `ServerReady`, `ModelReady`, `ServerMetadata`, `ModelMetadata`, `ModelInfer`, `ModelStreamInfer`, `ModelConfig`, `ModelStatistics` |
+//! | `inference.GRPCInferenceService` | `ServerLive`, `ServerReady`, `ModelReady`, `ServerMetadata`, `ModelMetadata`, `ModelInfer`, `ModelStreamInfer`, `ModelConfig`, `ModelStatistics`; where models may be managed, `RepositoryIndex`, `RepositoryModelLoad`, `RepositoryModelUnload` |
 //! | `grpc.health.v1.Health` | `Check`, `Watch` |
 //!
 //! Every other call is answered with UNIMPLEMENTED. Inputs, parameters and errors are those of the
@@ -29,6 +29,7 @@ mod health;
 mod inference;
 mod protocol;
 mod reply;
+mod repository;
 mod request;
 mod respond;
 mod server;

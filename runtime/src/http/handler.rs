@@ -38,10 +38,6 @@ const LOAD_HEADER: &str = "endpoint-load-metrics";
 /// which this thread could not serve its other connections.
 const PARSE_ASIDE_BYTES: usize = 256 << 10;
 
-/// The extensions of the protocol where models may be loaded and unloaded.
-const REPOSITORY_EXTENSIONS: [&str; 2] =
-    ["model_repository", "model_repository(unload_dependents)"];
-
 /// What all HTTP connections share.
 #[derive(Debug)]
 pub(super) struct Handler<S: ?Sized> {
@@ -109,15 +105,7 @@ impl<S: Service + ?Sized> Handler<S> {
                 let work = self.infer(&model, &head.headers, body, arrival);
                 self.endpoint.counted(arrival, work).await
             }
-            Route::Server => {
-                let names =
-                    self.endpoint.service.models().into_iter().map(|model| model.name.clone());
-                let mut metadata = ServerMetadata::of(names);
-                if self.endpoint.control.is_some() {
-                    metadata.extensions.extend(REPOSITORY_EXTENSIONS.map(str::to_owned));
-                }
-                Ok(reply::json(StatusCode::OK, &metadata))
-            }
+            Route::Server => Ok(reply::json(StatusCode::OK, &ServerMetadata::of(&self.endpoint))),
             Route::OpenApi => Ok(reply::json(StatusCode::OK, openapi::document())),
             Route::Live => Ok(reply::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
             Route::Ready => Ok(readiness(self.endpoint.is_ready(), None)),

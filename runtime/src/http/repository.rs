@@ -11,21 +11,18 @@ use std::borrow::Cow;
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::{
     percent::decode,
     reply::{self, Reply},
 };
-use crate::endpoint::{ApiError, Change, Control, ControlError, ModelState};
+use crate::endpoint::{ApiError, Control, Parameters, Verb, change, index};
 
 /// What a URL asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action<'a> {
     Index,
-    Load(Cow<'a, str>),
-    Unload(Cow<'a, str>),
-    Rollback(Cow<'a, str>),
+    Change(Verb, Cow<'a, str>),
 }
 
 #[derive(Deserialize, Default)]
@@ -37,7 +34,7 @@ struct IndexRequest {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct ChangeRequest {
-    parameters: Map<String, Value>,
+    parameters: Parameters,
 }
 
 impl<'a> Action<'a> {
@@ -48,13 +45,13 @@ impl<'a> Action<'a> {
             return Some(Self::Index);
         }
         let (name, verb) = rest.strip_prefix("models/")?.split_once('/')?;
-        let name = decode(name)?;
-        match verb {
-            "load" => Some(Self::Load(name)),
-            "unload" => Some(Self::Unload(name)),
-            "rollback" => Some(Self::Rollback(name)),
-            _ => None,
-        }
+        let verb = match verb {
+            "load" => Verb::Load,
+            "unload" => Verb::Unload,
+            "rollback" => Verb::Rollback,
+            _ => return None,
+        };
+        Some(Self::Change(verb, decode(name)?))
     }
 
     /// The verbs that it takes, as the `Allow` header has them.
@@ -74,32 +71,17 @@ pub(super) async fn respond(
     action: Action<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    let change = match &action {
+    match action {
         Action::Index => {
             let IndexRequest { ready } = parse(body)?;
-            let mut index = control.index();
-            index.retain(|line| !ready || line.state == ModelState::Ready);
-            return Ok(reply::json(StatusCode::OK, &index));
+            Ok(reply::json(StatusCode::OK, &index(control, ready)))
         }
-        Action::Load(name) => {
-            check_load(name, &parse::<ChangeRequest>(body)?.parameters)?;
-            control.load(name)?
+        Action::Change(verb, name) => {
+            let ChangeRequest { parameters } = parse(body)?;
+            let changed = change(control, verb, &name, &parameters).await?;
+            Ok(reply::json(StatusCode::OK, &changed))
         }
-        Action::Unload(name) => {
-            check_unload(&parse::<ChangeRequest>(body)?.parameters)?;
-            control.unload(name)?
-        }
-        Action::Rollback(name) => {
-            none_of(&parse::<ChangeRequest>(body)?.parameters)?;
-            control.rollback(name)?
-        }
-    };
-    Ok(reply::json(StatusCode::OK, &done(change).await?))
-}
-
-async fn done(change: Change) -> Result<crate::endpoint::Changed, ApiError> {
-    // The sender is dropped when the server stops first.
-    Ok(change.await.unwrap_or(Err(ControlError::Stopping))?)
+    }
 }
 
 /// An empty body stands for no wishes.
@@ -110,53 +92,6 @@ fn parse<T: for<'de> Deserialize<'de> + Default>(body: &[u8]) -> Result<T, ApiEr
     serde_json::from_slice(body).map_err(|error| ApiError::BadJson { message: error.to_string() })
 }
 
-fn bad(name: &str, problem: impl Into<String>) -> ApiError {
-    ApiError::BadParameter { name: name.to_owned(), problem: problem.into() }
-}
-
-/// A configuration that is sent along is taken if it changes nothing. Everything else about a model is the server's: what
-/// is accepted must be honoured.
-fn check_load(model: &str, parameters: &Map<String, Value>) -> Result<(), ApiError> {
-    for (name, value) in parameters {
-        if name.starts_with("file:") {
-            return Err(bad(name, "is not supported: put the bundle into the repository's folder"));
-        }
-        if name != "config" {
-            return Err(bad(name, "is unknown"));
-        }
-        let text = value.as_str().ok_or_else(|| bad(name, "must be JSON in a string"))?;
-        let config: Map<String, Value> = serde_json::from_str(text)
-            .map_err(|error| bad(name, format!("is not a JSON object: {error}")))?;
-        for (key, value) in &config {
-            if key != "name" || value.as_str() != Some(model) {
-                let key = key.chars().take(64).collect::<String>();
-                return Err(bad(
-                    name,
-                    format!("sets `{key}`, which is the server's to set: change its config file"),
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// No model depends on another here, so that the answer to the question is the same either way.
-fn check_unload(parameters: &Map<String, Value>) -> Result<(), ApiError> {
-    for (name, value) in parameters {
-        if name != "unload_dependents" {
-            return Err(bad(name, "is unknown"));
-        }
-        if !value.is_boolean() {
-            return Err(bad(name, "must be true or false"));
-        }
-    }
-    Ok(())
-}
-
-fn none_of(parameters: &Map<String, Value>) -> Result<(), ApiError> {
-    parameters.keys().next().map_or(Ok(()), |name| Err(bad(name, "is unknown")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,9 +100,15 @@ mod tests {
     fn every_url_has_its_action() {
         for (path, action) in [
             ("/v2/repository/index", Some(Action::Index)),
-            ("/v2/repository/models/ctr/load", Some(Action::Load("ctr".into()))),
-            ("/v2/repository/models/a%2Fb/unload", Some(Action::Unload("a/b".into()))),
-            ("/v2/repository/models/%2e%2e/rollback", Some(Action::Rollback("..".into()))),
+            ("/v2/repository/models/ctr/load", Some(Action::Change(Verb::Load, "ctr".into()))),
+            (
+                "/v2/repository/models/a%2Fb/unload",
+                Some(Action::Change(Verb::Unload, "a/b".into())),
+            ),
+            (
+                "/v2/repository/models/%2e%2e/rollback",
+                Some(Action::Change(Verb::Rollback, "..".into())),
+            ),
             ("/v2/repository", None),
             ("/v2/repository/index/x", None),
             ("/v2/repository/models/ctr", None),
@@ -180,33 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_nothing_may_be_configured() {
-        let check = |text: &str| {
-            let request: ChangeRequest = parse(text.as_bytes())?;
-            check_load("ctr", &request.parameters)
-        };
-        for fine in [
-            "",
-            " ",
-            "{}",
-            r#"{"parameters":{}}"#,
-            r#"{"parameters":{"config":"{}"}}"#,
-            r#"{"parameters":{"config":"{\"name\":\"ctr\"}"}}"#,
-        ] {
-            assert!(check(fine).is_ok(), "{fine}");
+    fn a_body_may_be_empty_and_holds_nothing_unknown() {
+        let parse = |text: &str| parse::<ChangeRequest>(text.as_bytes());
+        for fine in ["", " ", "{}", r#"{"parameters":{}}"#, r#"{"parameters":null}"#] {
+            assert!(parse(fine).is_ok(), "{fine}");
         }
-        for (refused, problem) in [
-            ("[1]", "not valid JSON"),
-            (r#"{"model":"x"}"#, "unknown field"),
-            (r#"{"parameters":{"file:1/model.safetensors":"AAAA"}}"#, "is not supported"),
-            (r#"{"parameters":{"config":7}}"#, "JSON in a string"),
-            (r#"{"parameters":{"config":"{"}}"#, "not a JSON object"),
-            (r#"{"parameters":{"config":"{\"max_batch_size\":8}"}}"#, "`max_batch_size`"),
-            (r#"{"parameters":{"config":"{\"name\":\"other\"}"}}"#, "`name`"),
-            (r#"{"parameters":{"force":true}}"#, "is unknown"),
-        ] {
-            let error = check(refused).unwrap_err().to_string();
-            assert!(error.contains(problem), "{refused}: {error}");
+        for refused in ["[1]", r#"{"model":"x"}"#, "{"] {
+            assert!(matches!(parse(refused), Err(ApiError::BadJson { .. })), "{refused}");
         }
     }
 }

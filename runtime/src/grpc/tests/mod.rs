@@ -6,6 +6,7 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+mod repository;
 mod stream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     endpoint::{
-        Drained, Endpoint, Limits,
+        Control, Drained, Endpoint, Limits,
         fake::{Behaviour, Fake, SLA, dense, expected, score, sparse},
     },
     metrics::Metrics,
@@ -56,12 +57,19 @@ impl Server {
     }
 
     async fn with(config: GrpcConfig) -> Self {
+        Self::of(config, None).await
+    }
+
+    /// One on which models may be managed, if there is a `control`.
+    async fn of(config: GrpcConfig, control: Option<Arc<dyn Control>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
-        let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
+        let mut endpoint =
+            Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
+        endpoint.control = control;
         let task = tokio::spawn(serve(vec![listener.into()], Arc::new(endpoint), config, async {
             let _ = stopped.await;
         }));
