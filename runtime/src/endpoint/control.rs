@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::model_config::ExpectedConfig;
+
 /// How far a version of a model is in its life, in Triton's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -105,12 +107,13 @@ pub trait Control: fmt::Debug + Send + Sync + 'static {
     /// Every model that is configured or lies in the repository's folder, with its versions.
     fn index(&self) -> Vec<IndexEntry>;
 
-    /// Has the newest version of a model loaded, which replaces the one that is served when it is ready.
+    /// Has the newest version of a model loaded, which replaces the one that is served when it is ready, unless it has
+    /// another configuration than is `expected`.
     ///
     /// # Errors
     ///
     /// [`ControlError`] when it is clear at once that nothing can be loaded.
-    fn load(&self, name: &str) -> Result<Change, ControlError>;
+    fn load(&self, name: &str, expected: Option<ExpectedConfig>) -> Result<Change, ControlError>;
 
     /// Has every version of a model finish its queries and end.
     ///

@@ -43,8 +43,8 @@ pub use self::{
     listener::{ListenError, ListenOn, Listener, SocketFile},
     metadata::{ModelDetails, ModelMetadata, PathDetails, ServerMetadata, TensorMetadata},
     model_config::{
-        ConfigTensor, DynamicBatching, LatestVersions, ModelConfig, QueuePolicy, TransactionPolicy,
-        VersionPolicy,
+        ConfigTensor, DynamicBatching, ExpectedConfig, LatestVersions, ModelConfig, QueuePolicy,
+        TransactionPolicy, VersionPolicy,
     },
     scoring::{Endpoint, Limits},
     statistics::{

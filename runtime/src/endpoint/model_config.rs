@@ -3,11 +3,17 @@
 //! Members are named as in Triton's schema, and only those are there that say something of the model. Its
 //! shapes leave out the samples, which are the batch dimension; those of the metadata have it.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::inputs::{DENSE, SCORES, SPARSE};
 use crate::service::{DEFAULT_PRIORITY, Model, PRIORITY_LEVELS};
+
+/// Longest text of an [`ExpectedConfig`].
+const MAX_EXPECTED_BYTES: usize = 64 << 10;
 
 /// Reply of `GET /v2/models/{m}[/versions/{v}]/config`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +93,89 @@ pub struct TransactionPolicy {
     pub decoupled: bool,
 }
 
+/// A configuration that a client expects a model to have, as JSON of the protocol or of protobuf: names with underscores or in
+/// camel case, whole numbers possibly in strings, and whatever has its default value possibly left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedConfig(Map<String, Value>);
+
+impl ExpectedConfig {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, as a clause about it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_EXPECTED_BYTES {
+            return Err(format!("is longer than {MAX_EXPECTED_BYTES} bytes"));
+        }
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| format!("is not a JSON object: {error}"))
+    }
+
+    /// The first key of which the model's own configuration says something else, such as
+    /// `dynamic_batching.priority_levels`.
+    pub(crate) fn difference(&self, config: &ModelConfig) -> Option<String> {
+        let config = serde_json::to_value(config).unwrap_or_default();
+        differing(&Value::Object(self.0.clone()), Some(&config))
+    }
+}
+
+/// The path to the first value of `expected` that `found` does not have; empty if it is the value itself.
+fn differing(expected: &Value, found: Option<&Value>) -> Option<String> {
+    let below = |key: &str, rest: String| {
+        let key = key.chars().take(64).collect::<String>();
+        if rest.is_empty() || rest.starts_with('[') { key + &rest } else { key + "." + &rest }
+    };
+    match (expected, found) {
+        (Value::Object(expected), found) => expected.iter().find_map(|(key, value)| {
+            let found = found.and_then(|found| found.get(&*underscored(key)));
+            differing(value, found).map(|rest| below(key, rest))
+        }),
+        (Value::Array(expected), Some(Value::Array(found))) if expected.len() == found.len() => {
+            let mut pairs = expected.iter().zip(found).enumerate();
+            pairs.find_map(|(at, (expected, found))| {
+                differing(expected, Some(found)).map(|rest| below(&format!("[{at}]"), rest))
+            })
+        }
+        (expected, Some(found)) if scalar(expected) == scalar(found) => None,
+        (expected, None) if is_default(expected) => None,
+        _ => Some(String::new()),
+    }
+}
+
+/// Whether it says as much as nothing.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(value) => value.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty() || text == "0",
+        Value::Array(values) => values.is_empty(),
+        Value::Object(_) => false,
+    }
+}
+
+/// A value that is compared as a whole; a whole number in a string is that number.
+fn scalar(value: &Value) -> Cow<'_, Value> {
+    match value.as_str().and_then(|text| text.parse::<i64>().ok()) {
+        Some(number) => Cow::Owned(number.into()),
+        None => Cow::Borrowed(value),
+    }
+}
+
+/// `maxBatchSize` is `max_batch_size`.
+fn underscored(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 4);
+    for letter in key.chars() {
+        if letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
 impl ModelConfig {
     /// The configuration of a model.
     pub(crate) fn of(model: &Model) -> Self {
@@ -149,5 +238,34 @@ mod tests {
         let batching = config.dynamic_batching;
         assert_eq!((batching.priority_levels, batching.default_priority_level), (3, 2));
         assert_eq!(batching.default_queue_policy.default_timeout_microseconds, 250_000);
+    }
+
+    #[test]
+    fn a_configuration_that_was_read_is_the_one_that_is_expected() {
+        let config = ModelConfig::of(&Fake::new(OutOfVocabulary::Zero).model);
+        let difference = |json: &str| ExpectedConfig::parse(json).unwrap().difference(&config);
+        let own = serde_json::to_string(&config).unwrap();
+        for same in [
+            own.as_str(),
+            "{}",
+            r#"{"name": "ctr", "maxBatchSize": "1000", "ensembleScheduling": {}, "optimization": null}"#,
+            r#"{"dynamicBatching": {"defaultQueuePolicy": {"allowTimeoutOverride": true}}}"#,
+            r#"{"instance_group": [], "default_model_filename": "", "output": [{"dims": []}]}"#,
+        ] {
+            assert_eq!(difference(same), None, "{same}");
+        }
+        for (other, key) in [
+            (r#"{"max_batch_size": 8}"#, "max_batch_size"),
+            (r#"{"name": "other"}"#, "name"),
+            (r#"{"instance_group": [{"count": 2}]}"#, "instance_group"),
+            (r#"{"dynamic_batching": {"priority_levels": 1}}"#, "dynamic_batching.priority_levels"),
+            (r#"{"input": [{"name": "dense"}, {"dims": [9]}]}"#, "input[1].dims[0]"),
+            (r#"{"input": []}"#, "input"),
+            (r#"{"parameters": {"x": {"string_value": "y"}}}"#, "parameters.x.string_value"),
+        ] {
+            assert_eq!(difference(other).as_deref(), Some(key), "{other}");
+        }
+        assert!(ExpectedConfig::parse("[1]").is_err());
+        assert!(ExpectedConfig::parse(&" ".repeat(MAX_EXPECTED_BYTES + 1)).is_err());
     }
 }

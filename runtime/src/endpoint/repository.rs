@@ -1,10 +1,9 @@
 //! What clients ask of the model repository, in whatever protocol, held against what can be honoured.
 
-use serde_json::{Map, Value};
-
 use super::{
     control::{Changed, Control, ControlError, IndexEntry, ModelState},
     error::ApiError,
+    model_config::ExpectedConfig,
     parameters::{Parameters, Scalar},
 };
 
@@ -39,8 +38,8 @@ pub(crate) async fn change(
 ) -> Result<Changed, ApiError> {
     let change = match verb {
         Verb::Load => {
-            check_load(name, parameters)?;
-            control.load(name)?
+            let expected = expected_config(parameters)?;
+            control.load(name, expected)?
         }
         Verb::Unload => {
             check_unload(parameters)?;
@@ -61,9 +60,10 @@ fn bad(name: &str, problem: impl Into<String>) -> ApiError {
     ApiError::BadParameter { name, problem: problem.into() }
 }
 
-/// A configuration that is sent along is taken if it changes nothing. Everything else about a model is the server's: what
-/// is accepted must be honoured.
-fn check_load(model: &str, parameters: &Parameters) -> Result<(), ApiError> {
+/// A configuration that is sent along is what the model is expected to have: everything about it is the server's to set, and
+/// what is accepted must be honoured.
+fn expected_config(parameters: &Parameters) -> Result<Option<ExpectedConfig>, ApiError> {
+    let mut expected = None;
     for (name, value) in parameters.iter() {
         if name.starts_with("file:") {
             return Err(bad(name, "is not supported: put the bundle into the repository's folder"));
@@ -72,18 +72,9 @@ fn check_load(model: &str, parameters: &Parameters) -> Result<(), ApiError> {
             return Err(bad(name, "is unknown"));
         }
         let Scalar::Text(text) = value else { return Err(bad(name, "must be JSON in a string")) };
-        let config: Map<String, Value> = serde_json::from_str(text)
-            .map_err(|error| bad(name, format!("is not a JSON object: {error}")))?;
-        for (key, value) in &config {
-            if key != "name" || value.as_str() != Some(model) {
-                let key = key.chars().take(64).collect::<String>();
-                let problem =
-                    format!("sets `{key}`, which is the server's to set: change its config file");
-                return Err(bad(name, problem));
-            }
-        }
+        expected = Some(ExpectedConfig::parse(text).map_err(|problem| bad(name, problem))?);
     }
-    Ok(())
+    Ok(expected)
 }
 
 /// No model depends on another here, so that the answer to the question is the same either way.
@@ -104,17 +95,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_changes_nothing_may_be_configured() {
-        let check = |json: &str| check_load("ctr", &serde_json::from_str(json).unwrap());
-        for fine in ["{}", r#"{"config":"{}"}"#, r#"{"config":"{\"name\":\"ctr\"}"}"#] {
-            assert!(check(fine).is_ok(), "{fine}");
-        }
+    fn loading_takes_a_configuration_and_nothing_else() {
+        let check = |json: &str| expected_config(&serde_json::from_str(json).unwrap());
+        assert_eq!(check("{}").unwrap(), None);
+        assert!(check(r#"{"config":"{\"name\":\"ctr\"}"}"#).unwrap().is_some());
         for (refused, problem) in [
             (r#"{"file:1/model.safetensors":"AAAA"}"#, "is not supported"),
             (r#"{"config":7}"#, "JSON in a string"),
             (r#"{"config":"{"}"#, "not a JSON object"),
-            (r#"{"config":"{\"max_batch_size\":8}"}"#, "`max_batch_size`"),
-            (r#"{"config":"{\"name\":\"other\"}"}"#, "`name`"),
             (r#"{"force":true}"#, "is unknown"),
         ] {
             let error = check(refused).unwrap_err().to_string();

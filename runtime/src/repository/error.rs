@@ -64,6 +64,15 @@ pub enum LoadError {
         /// Where it was.
         folder: PathBuf,
     },
+    /// Who asked for it expects another configuration.
+    #[error(
+        "parameter `config` expects another `{key}` than the model has; leave it out, and set in the server's \
+         configuration what it shall be"
+    )]
+    Expected {
+        /// The first key that differs.
+        key: String,
+    },
     /// No variant can be compared by the router.
     #[error("no variant of the bundle has a quality; run `mprec eval`, or name paths and state it")]
     NoPaths,

@@ -22,7 +22,7 @@ use super::{
     version::Version,
 };
 use crate::{
-    endpoint::{Changed, ControlError},
+    endpoint::{Changed, ControlError, ExpectedConfig, ModelConfig},
     service::Model,
 };
 
@@ -41,11 +41,13 @@ pub(super) type Done = oneshot::Sender<Result<Changed, ControlError>>;
 /// A change to be made.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// `force` loads it anew even if its bundle has not changed.
+    /// `force` loads it anew even if its bundle has not changed; where its configuration is another than `expected`, it
+    /// does not take over.
     Load {
         name: String,
         done: Option<Done>,
         force: bool,
+        expected: Option<ExpectedConfig>,
     },
     Unload {
         name: String,
@@ -99,8 +101,8 @@ pub(super) fn spawn(shared: Arc<Shared>, jobs: Receiver<Job>) -> Result<(), Load
 
 fn run(shared: &Arc<Shared>, job: Job) {
     match job {
-        Job::Load { name, done, force } => {
-            let result = load(shared, &name, force);
+        Job::Load { name, done, force, expected } => {
+            let result = load(shared, &name, force, expected.as_ref());
             retract(shared, &name);
             reply(done, result.map_err(|error| refused(&name, &error)));
         }
@@ -161,12 +163,19 @@ pub(super) fn start(shared: &Arc<Shared>, recipe: Recipe) -> Result<Arc<Model>, 
 }
 
 /// Loads the newest version of a known model and has it take over.
-fn load(shared: &Arc<Shared>, name: &str, force: bool) -> Result<Changed, LoadError> {
-    let result = try_load(shared, name, force);
+fn load(
+    shared: &Arc<Shared>,
+    name: &str,
+    force: bool,
+    expected: Option<&ExpectedConfig>,
+) -> Result<Changed, LoadError> {
+    let result = try_load(shared, name, force, expected);
     let mut state = shared.state();
     let Some(entry) = state.entries.get_mut(name) else { return result };
     match &result {
         Ok(_) => entry.unavailable = None,
+        // The bundle is good: watching may load it.
+        Err(LoadError::Expected { .. }) => {}
         Err(error) => {
             let reason = chain(error);
             tracing::error!(
@@ -181,7 +190,12 @@ fn load(shared: &Arc<Shared>, name: &str, force: bool) -> Result<Changed, LoadEr
     result
 }
 
-fn try_load(shared: &Arc<Shared>, name: &str, force: bool) -> Result<Changed, LoadError> {
+fn try_load(
+    shared: &Arc<Shared>,
+    name: &str,
+    force: bool,
+    expected: Option<&ExpectedConfig>,
+) -> Result<Changed, LoadError> {
     let _making = shared.making.lock().unwrap_or_else(PoisonError::into_inner);
     let (recipe, current) = {
         let state = shared.state();
@@ -189,8 +203,9 @@ fn try_load(shared: &Arc<Shared>, name: &str, force: bool) -> Result<Changed, Lo
         (entry.recipe.clone(), entry.current.clone())
     };
     let stamp = Stamp::newest(&recipe.folder)?;
+    let mut tried = None;
     if let Some(entry) = shared.state().entries.get_mut(name) {
-        entry.tried = Some(stamp.clone());
+        tried = entry.tried.replace(stamp.clone());
     }
     if let Some(current) = &current
         && !force
@@ -198,15 +213,27 @@ fn try_load(shared: &Arc<Shared>, name: &str, force: bool) -> Result<Changed, Lo
         && current.recipe == recipe
         && current.is_ready()
     {
+        check_expected(&current.model, expected)?;
         tracing::info!(model = name, version = current.model.version, "it is served already");
         return Ok(changed(current));
     }
     await_retiring(shared, name)?;
     let order = (Some(name), &recipe, current.as_deref());
     let version = Arc::new(make_of(shared, order, stamp, shared.options.verify)?);
+    if let Err(error) = check_expected(&version.model, expected) {
+        if let Some(entry) = shared.state().entries.get_mut(name) {
+            entry.tried = tried;
+        }
+        return Err(error);
+    }
     // Held no longer than needed: it would keep the old version from going.
     drop(current);
     Ok(take_over(shared, name, version))
+}
+
+fn check_expected(model: &Model, expected: Option<&ExpectedConfig>) -> Result<(), LoadError> {
+    let difference = expected.and_then(|expected| expected.difference(&ModelConfig::of(model)));
+    difference.map_or(Ok(()), |key| Err(LoadError::Expected { key }))
 }
 
 /// Waits until few enough earlier versions are still at work.
@@ -363,7 +390,7 @@ fn reconcile(shared: &Arc<Shared>, recipes: Vec<Recipe>) {
     for name in changed {
         announce(shared, &name);
         // A failure is logged and stays in the index.
-        let _ = load(shared, &name, true);
+        let _ = load(shared, &name, true, None);
         retract(shared, &name);
     }
     let unwanted: Vec<String> = {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Budgets,
-    endpoint::{Change, Control, ControlError, IndexEntry, ModelState},
+    endpoint::{Change, Control, ControlError, ExpectedConfig, IndexEntry, ModelState},
     metrics::Metrics,
     service::{Load, Model, ModelWork, Outcome, Refusal, ScoreRequest, Service},
 };
@@ -264,7 +264,7 @@ impl Control for Repository {
         lines.into_values().flatten().collect()
     }
 
-    fn load(&self, name: &str) -> Result<Change, ControlError> {
+    fn load(&self, name: &str, expected: Option<ExpectedConfig>) -> Result<Change, ControlError> {
         let unknown = || ControlError::Unknown { name: name.to_owned() };
         // Names come from URLs: one that is a plain name is a folder within the repository's, or none.
         if !is_name(name) || name.starts_with('.') {
@@ -284,7 +284,8 @@ impl Control for Repository {
         }
         drop(state);
         loader::announce(&self.shared, name);
-        let job = |done| Job::Load { name: name.to_owned(), done: Some(done), force: false };
+        let name_of = name.to_owned();
+        let job = |done| Job::Load { name: name_of, done: Some(done), force: false, expected };
         self.change(job).inspect_err(|_| loader::retract(&self.shared, name))
     }
 

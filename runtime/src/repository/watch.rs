@@ -64,7 +64,7 @@ fn look(shared: &Shared, seen: &mut BTreeMap<String, Stamp>) {
             seen.remove(&name);
             tracing::info!(model = name, "its bundle has changed");
             announce(shared, &name);
-            let job = Job::Load { name: name.clone(), done: None, force: false };
+            let job = Job::Load { name: name.clone(), done: None, force: false, expected: None };
             if shared.jobs.send(job).is_err() {
                 // Too many changes wait: it is found again.
                 retract(shared, &name);

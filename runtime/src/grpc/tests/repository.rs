@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::{Server, expect_error};
 use crate::{
-    endpoint::{Change, Changed, Control, ControlError, IndexEntry, ModelState},
+    endpoint::{Change, Changed, Control, ControlError, ExpectedConfig, IndexEntry, ModelState},
     grpc::{
         GrpcConfig,
         protocol::inference::{
@@ -58,7 +58,7 @@ impl Control for Repository {
         ]
     }
 
-    fn load(&self, name: &str) -> Result<Change, ControlError> {
+    fn load(&self, name: &str, _: Option<ExpectedConfig>) -> Result<Change, ControlError> {
         self.done("load", name, Some("8"))
     }
 

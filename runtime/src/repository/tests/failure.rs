@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::fixture::*;
 use crate::{
     config::{Budgets, ByteSize},
-    endpoint::{Control as _, ControlError, ModelState},
+    endpoint::{Control as _, ControlError, ModelConfig, ModelState},
     service::Service,
 };
 
@@ -128,8 +128,31 @@ fn names_lead_nowhere_but_into_the_folder() {
         format!("../{outside}").as_str(),
         "x".repeat(10_000).as_str(),
     ] {
-        let error = crate::endpoint::Control::load(&repository, name).unwrap_err();
+        let error = crate::endpoint::Control::load(&repository, name, None).unwrap_err();
         assert!(matches!(error, ControlError::Unknown { .. }), "{name}: {error}");
     }
     assert_eq!(repository.index().len(), 1, "what was asked for is not remembered");
+}
+
+#[test]
+fn a_version_of_another_configuration_than_expected_does_not_take_over() {
+    let setup = Setup::new();
+    write(&setup.folder(), 1);
+    let repository = setup.start();
+    write(&setup.folder(), 2);
+    let error = load_expecting(&repository, r#"{"max_batch_size": 7}"#).unwrap_err().to_string();
+    assert!(error.contains("`max_batch_size`"), "{error}");
+    assert_eq!(served(&repository), 1);
+    // Nothing is wrong with the bundle.
+    assert!(repository.index().iter().all(|line| line.state == ModelState::Ready));
+
+    let model = repository.model("ctr").unwrap();
+    let own = serde_json::to_string(&ModelConfig::of(&model)).unwrap();
+    drop(model);
+    load_expecting(&repository, &own).unwrap();
+    assert_eq!(served(&repository), 2);
+    // Also where it is served already.
+    let error = load_expecting(&repository, r#"{"backend": "python"}"#).unwrap_err().to_string();
+    assert!(error.contains("`backend`"), "{error}");
+    assert_eq!(served(&repository), 2);
 }

@@ -15,7 +15,7 @@ use mprec_router::PolicyName;
 use super::super::*;
 use crate::{
     config::{Budgets, Declared, ProfileConfig, QueueLimits, Serving},
-    endpoint::{Changed, Control, ControlError, IndexEntry, ModelState},
+    endpoint::{Changed, Control, ControlError, ExpectedConfig, IndexEntry, ModelState},
     profiler::Progress,
     service::{Answer, Model, Outcome, Refusal, ScoreRequest, Service},
 };
@@ -155,7 +155,15 @@ fn wait(change: Result<crate::endpoint::Change, ControlError>) -> Result<Changed
 }
 
 pub(super) fn load(repository: &Repository) -> Result<Changed, ControlError> {
-    wait(Control::load(repository, "ctr"))
+    wait(Control::load(repository, "ctr", None))
+}
+
+/// Loads it if it has this configuration.
+pub(super) fn load_expecting(
+    repository: &Repository,
+    config: &str,
+) -> Result<Changed, ControlError> {
+    wait(Control::load(repository, "ctr", Some(ExpectedConfig::parse(config).unwrap())))
 }
 
 pub(super) fn unload(repository: &Repository) -> Result<Changed, ControlError> {

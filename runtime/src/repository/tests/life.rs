@@ -145,7 +145,7 @@ fn repository_load(
     name: &str,
 ) -> Result<crate::endpoint::Changed, ControlError> {
     use crate::endpoint::Control;
-    Control::load(repository, name)?.blocking_recv().unwrap()
+    Control::load(repository, name, None)?.blocking_recv().unwrap()
 }
 
 #[test]
