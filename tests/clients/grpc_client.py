@@ -100,7 +100,7 @@ def check_about(server, model):
         assert (one.name, list(one.dims)) == (described.name, list(described.shape[1:])), config
     refused("NOT_FOUND", lambda: server.get_model_config("no-such-model"))
     refused("NOT_FOUND", lambda: server.get_model_metadata("no-such-model"))
-    refused("NOT_FOUND", lambda: server.is_model_ready(model, "no-such-version"))
+    assert not server.is_model_ready(model, "no-such-version")
     return metadata
 
 

@@ -130,8 +130,10 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let model = self.0.model(&name, &version).map_err(|error| status::of(&error))?;
-        Ok(Response::new(ModelReadyResponse { ready: self.0.endpoint.is_model_ready(&model) }))
+        // One that does not exist is not ready, as Triton says it: clients poll for models that are to come.
+        let model = self.0.model(&name, &version);
+        let ready = model.is_ok_and(|model| self.0.endpoint.is_model_ready(&model));
+        Ok(Response::new(ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(
