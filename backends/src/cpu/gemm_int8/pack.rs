@@ -22,11 +22,10 @@ pub struct PackedInt8 {
     panel: usize,
     group: usize,
     padded_outputs: usize,
-    /// Of all weights to one output.
-    output_bytes: usize,
+    /// Bytes of all weights to one output.
+    padded_inputs: usize,
     /// Of one row of codes.
     row_bytes: usize,
-    /// Bytes, or 16-bit integers where the kernel's codes are as wide.
     weights: Buffer,
     /// `[padded_outputs]` each: scale, bias, and sum of weights, which are integers.
     scale: Buffer,
@@ -42,7 +41,7 @@ pub(super) struct Panel<'a> {
     pub(super) first: usize,
     /// Outputs in it, with those filled up.
     pub(super) width: usize,
-    /// `[groups, width, group]`, of the kernel's code type.
+    /// `[groups, width, group]`, signed.
     pub(super) weights: &'a [u8],
     /// `[width]` each.
     pub(super) scale: &'a [f32],
@@ -71,16 +70,15 @@ impl PackedInt8 {
         assert_eq!(bias.shape(), [outputs], "shape of the bias");
         let padded_outputs = outputs.next_multiple_of(kernel.lanes);
         let padded_inputs = inputs.next_multiple_of(kernel.group);
-        let output_bytes = padded_inputs * kernel.code_bytes;
-        let bytes = padded_outputs.saturating_mul(output_bytes);
+        let bytes = padded_outputs.saturating_mul(padded_inputs);
         let mut packed = Self {
             inputs,
             outputs,
             panel: kernel.panel.min(padded_outputs),
             group: kernel.group,
             padded_outputs,
-            output_bytes,
-            row_bytes: output_bytes.next_multiple_of(ROW),
+            padded_inputs,
+            row_bytes: (padded_inputs * kernel.code_bytes).next_multiple_of(ROW),
             weights: Buffer::zeroed(bytes.div_ceil(size_of::<f32>()))?,
             scale: Buffer::zeroed(padded_outputs)?,
             bias: Buffer::zeroed(padded_outputs)?,
@@ -101,10 +99,7 @@ impl PackedInt8 {
                 let at = first * padded_inputs
                     + (group * width + output - first) * kernel.group
                     + within;
-                match kernel.code_bytes {
-                    1 => weights[at] = code as u8,
-                    _ => bytemuck::cast_slice_mut(weights)[at] = i16::from(code),
-                }
+                weights[at] = code as u8;
             }
         }
         Ok(packed)
@@ -162,7 +157,7 @@ impl PackedInt8 {
             Panel {
                 first,
                 width,
-                weights: &weights[first * self.output_bytes..][..width * self.output_bytes],
+                weights: &weights[first * self.padded_inputs..][..width * self.padded_inputs],
                 scale: &scale[first..][..width],
                 bias: &bias[first..][..width],
                 sums: &sums[first..][..width],
