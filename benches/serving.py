@@ -1,4 +1,4 @@
-"""Highest rate that a server of one DLRM holds with p99 <= 10 ms: mprec beside the servers of the peers' scripts, on the same weights and with the
+"""Highest rate that a server of one DLRM holds with a p99 within 10 ms (--slo-ms): mprec beside the servers of the peers' scripts, on the same weights and with the
 same load generator.
 
     cargo build --release
@@ -24,8 +24,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 RIVALS = ("fastapi:ort:1:2", "fastapi:torch-jit:1:2", "fastapi:torch-jit-int8:1:2", "fastapi:torch-jit-int8:2:1")
 """Server, system, processes, threads each."""
 OURS = {
-    "table": (["table@cpu"], "static:table@cpu"),
-    "table-int8": (["table-int8@cpu"], "static:table-int8@cpu"),
+    "table": (["table@cpu"], "multi-path"),
+    "table-int8": (["table-int8@cpu"], "multi-path"),
     "router": (["table@cpu", "table-int8@cpu"], "multi-path"),
 }
 """Paths and policy."""
@@ -42,10 +42,12 @@ def main():
     parser.add_argument("--ours", default=",".join(OURS), help=f"of {', '.join(OURS)}; default: all")
     parser.add_argument("--rivals", default=",".join(RIVALS), help="server:system:processes:threads,...")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--sla-ms", type=float, default=10.0, help="what mprec is told; the p99 that counts is 10 ms")
+    parser.add_argument("--slo-ms", type=float, default=10.0, help="p99 that has to be held")
+    parser.add_argument("--sla-ms", type=float, help="what mprec is told (default: the same)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write-bundle", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.sla_ms = options.sla_ms or options.slo_ms
     options.peers, options.work = options.peers.resolve(), options.work.resolve()
     if options.write_bundle:
         return write_bundle(options)
@@ -96,7 +98,7 @@ def generator(options, name):
 
 
 def bench(options, loadgen, lines, *arguments):
-    command = [options.python, options.peers / "serve_bench.py", "--loadgen", loadgen, "--json", lines, *arguments]
+    command = [options.python, options.peers / "serve_bench.py", "--loadgen", loadgen, "--json", lines, "--slo-ms", options.slo_ms, *arguments]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
 
 
@@ -155,7 +157,7 @@ def table(lines):
     for run in runs:
         best.setdefault(name(run), []).append(run)
     rival = max((max(run["max_qps"] for run in these) for these in best.values() if not ours(these[0])), default=None)
-    rows = ["| server | highest rate with p99 <= 10 ms, queries/s | over the best rival | p99 ms there | p50 ms at 20/s | drains, queries/s |", "|---|---|---|---|---|---|"]
+    rows = ["| server | highest rate held, queries/s | over the best rival | p99 ms there | p50 ms at 20/s | drains, queries/s |", "|---|---|---|---|---|---|"]
     for label, these in best.items():
         run = max(these, key=lambda run: run["max_qps"])
         rates = ", ".join(f"{one['max_qps']:.0f}" for one in these)
