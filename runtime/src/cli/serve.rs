@@ -36,6 +36,7 @@ use super::{
     Failure, InputError as _, Output, Run,
     inputs::{MADE_UP, hot_ids, inputs},
     output::Unit,
+    security::Security,
 };
 
 #[derive(Debug, Args)]
@@ -204,6 +205,8 @@ fn check(file: ConfigFile, output: &Output) -> Run {
             }
         }
     }
+    let security = config.security().problems();
+    problems.extend(security.into_iter().map(|error| format!("{:#}", anyhow::Error::from(error))));
     if !problems.is_empty() {
         return Err(Failure::input(anyhow::anyhow!(problems.join("\n"))));
     }
@@ -306,6 +309,7 @@ fn run_server(
     let mut slas: Vec<Duration> = models.iter().map(|model| model.sla).collect();
     slas.push(config.constraints().sla);
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names, &slas));
+    let security = Security::open(config, &metrics)?;
     let limits = config.server();
     let http = HttpConfig {
         statuses: limits.errors,
@@ -314,9 +318,11 @@ fn run_server(
             .then(|| Arc::new(StatusPage::new(config.effective().settings()))),
         max_body_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
+        tls: security.certificates.clone(),
         ..HttpConfig::default()
     };
     let grpc_config = GrpcConfig {
+        tls: security.certificates.clone(),
         max_message_bytes: limits.max_body_bytes,
         drain_timeout: config.drain(),
         ..GrpcConfig::default()
@@ -332,7 +338,13 @@ fn run_server(
         for on in &limits.listen {
             listeners.push(Listener::bind(on).await?);
         }
-        let urls = listeners.iter().map(Listener::url).collect::<Result<Vec<_>, _>>()?;
+        let is_secure = security.certificates.is_some();
+        let url_of = |listener: &Listener, is_secure: bool| {
+            let url = listener.url()?;
+            Ok(if is_secure { url.replacen("http://", "https://", 1) } else { url })
+        };
+        let urls = listeners.iter().map(|listener| url_of(listener, is_secure));
+        let urls = urls.collect::<std::io::Result<Vec<_>>>()?;
         let at = |address: Option<std::net::SocketAddr>| address.map(ListenOn::Tcp);
         let grpc_listener = bind(
             at(limits.grpc),
@@ -345,8 +357,12 @@ fn run_server(
         );
         let metrics_listener = metrics_listener.await?;
         let admin = bind(at(config.admin()), "there is no port for `admin.listen`").await?;
-        let url = |listener: &Option<Listener>| listener.as_ref().map(Listener::url).transpose();
-        let grpc_url = url(&grpc_listener)?;
+        let metrics_tls = security.of_side_listener(limits.metrics);
+        let admin_tls = security.of_side_listener(config.admin());
+        let url = |listener: &Option<Listener>, is_secure| {
+            listener.as_ref().map(|listener| url_of(listener, is_secure)).transpose()
+        };
+        let grpc_url = url(&grpc_listener, false)?;
         let mut described = models.iter().map(|model| StartedModel {
             model: model.name.clone(),
             version: model.version.clone(),
@@ -356,8 +372,8 @@ fn run_server(
             url: urls[0].clone(),
             urls,
             grpc: grpc_url.map(|url| url.trim_start_matches("http://").to_owned()),
-            metrics_url: url(&metrics_listener)?,
-            admin: url(&admin)?,
+            metrics_url: url(&metrics_listener, metrics_tls.is_some())?,
+            admin: url(&admin, admin_tls.is_some())?,
             first: described.next(),
             policy: config.policy().to_string(),
             more: described.collect(),
@@ -366,7 +382,8 @@ fn run_server(
         let hangup = signal(SignalKind::hangup())?;
         output.result(&started, || {
             let models = started.first.iter().chain(&started.more);
-            let grpc = started.grpc.as_ref().map(|at| format!(" and grpc://{at}"));
+            let scheme = if is_secure { "grpcs" } else { "grpc" };
+            let grpc = started.grpc.as_ref().map(|at| format!(" and {scheme}://{at}"));
             let places = format!("{}{}", started.urls.join(", "), grpc.unwrap_or_default());
             let mut lines = vec![format!("{places} by policy {}", started.policy)];
             lines.extend(started.metrics_url.iter().map(|url| format!("metrics at {url}")));
@@ -378,11 +395,14 @@ fn run_server(
         drop(models);
         let endpoint = |control: Option<Arc<dyn Control>>| {
             let limits = Limits::default();
-            let endpoint = Endpoint::new(Arc::clone(&repository), Arc::clone(&metrics), limits);
-            Arc::new(match control {
-                Some(control) => endpoint.with_control(control),
-                None => endpoint,
-            })
+            let mut endpoint = Endpoint::new(Arc::clone(&repository), Arc::clone(&metrics), limits);
+            if let Some(control) = control {
+                endpoint = endpoint.with_control(control);
+            }
+            if let Some(keys) = &security.keys {
+                endpoint = endpoint.with_keys(Arc::clone(keys));
+            }
+            Arc::new(endpoint)
         };
         let (stop, stopped) = watch::channel(false);
         let stopping = {
@@ -390,9 +410,9 @@ fn run_server(
             // An error would mean that nobody can ask for it any more, which is a stop too.
             async move { drop(stopped.wait_for(|&stopped| stopped).await) }.shared()
         };
-        let serve = |listener: Option<Listener>, control, routes| {
+        let serve = |listener: Option<Listener>, control, routes, tls| {
             let (endpoint, stop) = (endpoint(control), stopping.clone());
-            let http = HttpConfig { routes, ..http.clone() };
+            let http = HttpConfig { routes, tls, ..http.clone() };
             async move {
                 match listener {
                     Some(listener) => Some(http::serve(vec![listener], endpoint, http, stop).await),
@@ -401,8 +421,8 @@ fn run_server(
             }
         };
         let control = Arc::clone(&repository) as Arc<dyn Control>;
-        let admin = serve(admin, Some(control), Routes::All);
-        let watched = serve(metrics_listener, None, Routes::Observation);
+        let admin = serve(admin, Some(control), Routes::All, admin_tls);
+        let watched = serve(metrics_listener, None, Routes::Observation, metrics_tls);
         let main = http::serve(listeners, endpoint(None), http.clone(), stopping.clone());
         let grpc = async {
             let listener = grpc_listener?;
@@ -411,7 +431,7 @@ fn run_server(
         let signals = async {
             tokio::select! {
                 () = stop_signal() => {}
-                () = reload_on(hangup, read_again, config, &repository) => {}
+                () = reload_on(hangup, read_again, config, &repository, &security) => {}
             }
             stop.send_replace(true);
         };
@@ -438,13 +458,19 @@ async fn reload_on(
     read_again: &dyn Fn() -> Result<Config, ConfigError>,
     started: &Config,
     repository: &Repository,
+    security: &Security,
 ) {
     while hangup.recv().await.is_some() {
         match read_again() {
-            Ok(config) => reload(&config, started, repository),
+            Ok(config) => {
+                reload(&config, started, repository);
+                security.reload(Some(config.security()));
+            }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the configuration stays as it is");
+                // A key that was taken back must not live on because of a mistake elsewhere.
+                security.reload(None);
             }
         }
     }
