@@ -250,12 +250,8 @@ impl ConfigFile {
         let models =
             config.models.iter_mut().flat_map(|model| [&mut model.bundle, &mut model.profile]);
         let tls = &mut config.tls;
-        let security = [
-            &mut tls.certificate,
-            &mut tls.key,
-            &mut tls.client_ca,
-            &mut config.auth.keys_file,
-        ];
+        let security =
+            [&mut tls.certificate, &mut tls.key, &mut tls.client_ca, &mut config.auth.keys_file];
         let paths = paths.into_iter().chain([&mut config.repository.folder]).chain(models);
         let paths = paths.chain(security);
         for path in paths.flatten().chain(files) {

@@ -67,7 +67,14 @@ impl Default for Limits {
 impl<S: Service + ?Sized> Endpoint<S> {
     /// An endpoint of `service`.
     pub fn new(service: Arc<S>, metrics: Arc<Metrics>, limits: Limits) -> Self {
-        Self { metrics, limits, stopping: AtomicBool::new(false), service, control: None, keys: None }
+        Self {
+            metrics,
+            limits,
+            stopping: AtomicBool::new(false),
+            service,
+            control: None,
+            keys: None,
+        }
     }
 
     /// The same, where clients may load and unload models.

@@ -2,9 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -98,6 +96,9 @@ mod tests {
     fn once_a_second_is_seldom() {
         let (seldom, start) = (Seldom::new(), Instant::now());
         let due = |milliseconds| seldom.is_due(start + Duration::from_millis(milliseconds));
-        assert_eq!([0, 10, 999, 1000, 1500, 2000].map(due), [true, false, false, true, false, true]);
+        assert_eq!(
+            [0, 10, 999, 1000, 1500, 2000].map(due),
+            [true, false, false, true, false, true]
+        );
     }
 }

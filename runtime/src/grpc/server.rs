@@ -59,8 +59,7 @@ pub async fn serve<S: Service + ?Sized>(
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped });
     let responder = Arc::new(Responder::new(Arc::clone(&shared)));
-    let connect =
-        move |accepted| connection(accepted, Arc::clone(&shared), Arc::clone(&responder));
+    let connect = move |accepted| connection(accepted, Arc::clone(&shared), Arc::clone(&responder));
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 

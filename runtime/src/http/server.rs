@@ -48,8 +48,7 @@ pub async fn serve<S: Service + ?Sized>(
     };
     let handler = Arc::new(Handler::new(Arc::clone(&endpoint), config));
     let (stop, stopped) = watch::channel(false);
-    let connect =
-        move |accepted| connection(accepted, Arc::clone(&handler), stopped.clone());
+    let connect = move |accepted| connection(accepted, Arc::clone(&handler), stopped.clone());
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 

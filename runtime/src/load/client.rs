@@ -90,7 +90,11 @@ impl Link {
     }
 
     /// What requests begin with.
-    pub(super) fn request(&self, method: Method, path: impl TryInto<Uri, Error: Into<hyper::http::Error>>) -> Builder {
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: impl TryInto<Uri, Error: Into<hyper::http::Error>>,
+    ) -> Builder {
         let request = Request::builder().method(method).uri(path).header(HOST, &self.host);
         match &self.access.authorization {
             Some(key) => request.header(AUTHORIZATION, key),
@@ -118,7 +122,11 @@ impl Link {
     pub(super) async fn connection(&self) -> Result<Connection, LoadError> {
         let address = || self.address.clone();
         let connected = self.connect().await;
-        connected.map_err(|source| LoadError::Connect { address: address(), source })
+        connected.map_err(|source| match source.kind() {
+            // So the TLS library says that it was told something else than it expected.
+            std::io::ErrorKind::InvalidData => LoadError::Untrusted { address: address(), source },
+            _ => LoadError::Connect { address: address(), source },
+        })
     }
 }
 

@@ -90,7 +90,9 @@ pub struct Progress {
 #[non_exhaustive]
 pub enum LoadError {
     /// The URL cannot be used.
-    #[error("`{url}` {problem}; use `http://HOST:PORT` or `https://HOST:PORT`, optionally with `/v2/models/NAME`")]
+    #[error(
+        "`{url}` {problem}; use `http://HOST:PORT` or `https://HOST:PORT`, optionally with `/v2/models/NAME`"
+    )]
     Url {
         /// As given.
         url: String,
@@ -106,6 +108,17 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// Something answers, but no secure connection can be had.
+    #[error(
+        "there is no secure connection to `{address}`; does it speak TLS, and is `--ca` that of its certificate?"
+    )]
+    Untrusted {
+        /// Host and port.
+        address: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something answers, but not as an mprec server does.
     #[error("`{path}` was answered {problem}; is this an mprec server?")]
     Reply {
@@ -115,7 +128,9 @@ pub enum LoadError {
         problem: String,
     },
     /// The server wants a key.
-    #[error("`{path}` was answered with status {status}: the server wants a key, or another one (`--key-file`)")]
+    #[error(
+        "`{path}` was answered with status {status}: the server wants a key, or another one (`--key-file`)"
+    )]
     Key {
         /// What was asked for.
         path: String,

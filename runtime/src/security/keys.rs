@@ -139,10 +139,8 @@ impl Keys {
     fn read(file: &Path, old: &[Entry]) -> Result<Self, KeysError> {
         let bytes = read_within(file, MAX_FILE_BYTES)
             .map_err(|source| KeysError::Read { file: file.to_owned(), source })?;
-        let bytes = bytes.ok_or_else(|| KeysError::TooLarge {
-            file: file.to_owned(),
-            limit: MAX_FILE_BYTES,
-        })?;
+        let bytes = bytes
+            .ok_or_else(|| KeysError::TooLarge { file: file.to_owned(), limit: MAX_FILE_BYTES })?;
         let entries = parse(&bytes, file, old)?;
         Ok(Self { file: file.to_owned(), entries })
     }
@@ -162,9 +160,8 @@ fn parse(bytes: &[u8], file: &Path, old: &[Entry]) -> Result<Vec<Entry>, KeysErr
             wrong("it does not begin with a name of at most 64 of `A-Z a-z 0-9 _ . -`")
         })?;
         let digest = words.next().and_then(|word| unhex(word.strip_prefix("sha256:")?));
-        let digest = digest.ok_or_else(|| {
-            wrong("the second word is not `sha256:` and 64 hexadecimal digits")
-        })?;
+        let digest = digest
+            .ok_or_else(|| wrong("the second word is not `sha256:` and 64 hexadecimal digits"))?;
         let scope = match words.next() {
             None | Some("infer") => Scope::Infer,
             Some("admin") => Scope::Admin,

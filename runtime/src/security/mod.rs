@@ -9,6 +9,8 @@ mod files;
 mod handshake;
 mod key;
 mod keys;
+#[cfg(all(test, feature = "tls"))]
+pub(crate) mod made;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;

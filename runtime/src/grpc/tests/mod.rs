@@ -6,6 +6,8 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+#[cfg(feature = "tls")]
+mod secure;
 mod stream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -56,12 +58,22 @@ impl Server {
     }
 
     async fn with(config: GrpcConfig) -> Self {
+        Self::of(config, |endpoint| endpoint).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn with_keys(keys: Arc<crate::security::KeyRing>) -> Self {
+        Self::of(GrpcConfig::default(), |endpoint| endpoint.with_keys(keys)).await
+    }
+
+    async fn of(config: GrpcConfig, with: impl FnOnce(Endpoint<Fake>) -> Endpoint<Fake>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
+        let endpoint = with(endpoint);
         let task = tokio::spawn(serve(vec![listener.into()], Arc::new(endpoint), config, async {
             let _ = stopped.await;
         }));

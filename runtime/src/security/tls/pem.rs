@@ -1,11 +1,6 @@
 //! Certificates and keys in files.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore,
@@ -26,7 +21,10 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-pub(super) fn unusable(file: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TlsError {
+pub(super) fn unusable(
+    file: &Path,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> TlsError {
     TlsError::Unusable { file: file.to_owned(), source: error.into() }
 }
 

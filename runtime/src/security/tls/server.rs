@@ -3,9 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use arc_swap::ArcSwap;
-use rustls::{
-    Error, InconsistentKeys, ServerConfig, server::WebPkiClientVerifier,
-};
+use rustls::{Error, InconsistentKeys, ServerConfig, server::WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
