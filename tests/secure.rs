@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -99,6 +100,14 @@ fn a_server_with_tls_and_keys() {
     fs::write(folder.join("mprec.toml"), CONFIG).unwrap();
     let check = mprec(folder, &["serve", "--config", "mprec.toml", "--check"]);
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    assert!(check.stderr.is_empty(), "{}", String::from_utf8_lossy(&check.stderr));
+    let permit =
+        |mode| fs::set_permissions(folder.join("key.pem"), fs::Permissions::from_mode(mode));
+    permit(0o644).unwrap();
+    let check = mprec(folder, &["serve", "--config", "mprec.toml", "--check"]);
+    let text = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success() && text.contains("may read the private key"), "{text}");
+    permit(0o600).unwrap();
 
     let (mut server, started) = start(folder);
     let (url, admin) = (started["url"].as_str().unwrap(), started["admin"].as_str().unwrap());

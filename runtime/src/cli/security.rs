@@ -15,12 +15,11 @@ use super::{Failure, InputError as _};
 pub(super) struct Security {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) keys: Option<Arc<KeyRing>>,
-    metrics: Arc<Metrics>,
 }
 
 impl Security {
     /// Reads the files that the configuration names, and warns of what is less secure than it looks.
-    pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, Failure> {
+    pub(super) fn open(config: &Config) -> Result<Self, Failure> {
         let SecurityConfig { tls, keys } = config.security();
         let certificates = tls.as_ref().map(Certificates::read).transpose().or_bad_input()?;
         let keys = keys.as_ref().map(|file| KeyRing::read(file)).transpose().or_bad_input()?;
@@ -38,13 +37,7 @@ impl Security {
         if admin.as_ref().is_some_and(is_remote) && keys.is_none() && !has_clients_ca {
             tracing::warn!("whoever reaches `admin.listen` may unload models; set `[auth]`");
         }
-        let security = Self {
-            certificates: certificates.map(Arc::new),
-            keys: keys.map(Arc::new),
-            metrics: Arc::clone(metrics),
-        };
-        security.show_keys();
-        Ok(security)
+        Ok(Self { certificates: certificates.map(Arc::new), keys: keys.map(Arc::new) })
     }
 
     /// What a listener beside the main ones is secured with: on a loopback address nobody but this machine's own processes
@@ -54,7 +47,7 @@ impl Security {
     }
 
     /// Reads the files again: those of `config`, or else those of before. What cannot be used leaves things as they are.
-    pub(super) fn reload(&self, config: Option<&SecurityConfig>) {
+    pub(super) fn reload(&self, config: Option<&SecurityConfig>, metrics: &Metrics) {
         let tls = config.map(|config| config.tls.as_ref());
         let keys = config.map(|config| config.keys.as_deref());
         let was = [self.certificates.is_some(), self.keys.is_some()];
@@ -76,7 +69,7 @@ impl Security {
         if let Some(ring) = &self.keys {
             match ring.read_again(keys.flatten()) {
                 Ok(()) => {
-                    self.show_keys();
+                    self.show_keys(metrics);
                     tracing::info!("the keys were read again");
                 }
                 Err(error) => {
@@ -87,7 +80,8 @@ impl Security {
         }
     }
 
-    fn show_keys(&self) {
-        self.metrics.show_keys(self.keys.as_ref().map(|keys| keys.uses()).unwrap_or_default());
+    /// Has the metrics show how often each key was used.
+    pub(super) fn show_keys(&self, metrics: &Metrics) {
+        metrics.show_keys(self.keys.as_ref().map(|keys| keys.uses()).unwrap_or_default());
     }
 }

@@ -301,6 +301,8 @@ fn run_server(
     read_again: &dyn Fn() -> Result<Config, ConfigError>,
     output: &Output,
 ) -> Run {
+    // Before the models, which take longer.
+    let security = Security::open(config)?;
     let (repository, models) = load_all(serve, config, recipes, output)?;
     let repository = Arc::new(repository);
     let names: BTreeSet<&str> =
@@ -309,7 +311,7 @@ fn run_server(
     let mut slas: Vec<Duration> = models.iter().map(|model| model.sla).collect();
     slas.push(config.constraints().sla);
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names, &slas));
-    let security = Security::open(config, &metrics)?;
+    security.show_keys(&metrics);
     let limits = config.server();
     let http = HttpConfig {
         statuses: limits.errors,
@@ -431,7 +433,7 @@ fn run_server(
         let signals = async {
             tokio::select! {
                 () = stop_signal() => {}
-                () = reload_on(hangup, read_again, config, &repository, &security) => {}
+                () = reload_on(hangup, read_again, config, &repository, (&security, &metrics)) => {}
             }
             stop.send_replace(true);
         };
@@ -458,19 +460,19 @@ async fn reload_on(
     read_again: &dyn Fn() -> Result<Config, ConfigError>,
     started: &Config,
     repository: &Repository,
-    security: &Security,
+    (security, metrics): (&Security, &Metrics),
 ) {
     while hangup.recv().await.is_some() {
         match read_again() {
             Ok(config) => {
                 reload(&config, started, repository);
-                security.reload(Some(config.security()));
+                security.reload(Some(config.security()), metrics);
             }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the configuration stays as it is");
                 // A key that was taken back must not live on because of a mistake elsewhere.
-                security.reload(None);
+                security.reload(None, metrics);
             }
         }
     }
