@@ -117,7 +117,7 @@ fn a_server_with_tls_and_keys() {
     let metrics = || metrics_text(metrics_url, &Access::default()).unwrap();
 
     let health = |ca: &str| mprec(folder, &["health", "--url", url, "--ca", ca]).status.success();
-    assert!(health("one-ca.pem"), "health needs no key");
+    assert!(health(authority.file().to_str().unwrap()), "health needs no key");
     fails(folder, &["health", "--url", url], 2, "--ca");
     let plain = url.replace("https", "http");
     fails(folder, &["health", "--url", &plain], 1, "/v2/health/ready");

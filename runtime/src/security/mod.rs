@@ -9,7 +9,8 @@ mod files;
 mod handshake;
 mod key;
 mod keys;
-#[cfg(all(test, feature = "tls"))]
+#[cfg(feature = "tls")]
+#[cfg(test)]
 pub(crate) mod made;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
