@@ -14,6 +14,7 @@ pub mod profiler;
 pub mod record;
 pub mod report;
 pub mod repository;
+pub mod security;
 pub mod service;
 pub mod status;
 pub mod top;

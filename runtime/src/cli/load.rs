@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::{
     Failure, InputError as _, Output, Run,
+    access::AccessArguments,
     output::{self, RUN_HEADINGS, Unit},
     simulate::LoadShape,
 };
@@ -33,6 +34,8 @@ pub(super) struct Load {
     /// The server, such as `http://127.0.0.1:8000`.
     #[arg(long)]
     url: String,
+    #[command(flatten)]
+    access: AccessArguments,
     /// The model, if the server has several.
     #[arg(long)]
     model: Option<String>,
@@ -81,6 +84,7 @@ enum Format {
 impl Load {
     pub(super) fn run(&self, output: &Output) -> Run {
         let mut options = LoadOptions::new(&self.url, self.shape.trace(None)?);
+        options.access = self.access.read()?;
         options.model.clone_from(&self.model);
         options.connections = self.connections;
         options.format = match self.format {
@@ -90,7 +94,8 @@ impl Load {
         let rows = match &self.data {
             Some(folder) => stored_rows(&Dataset::open(folder).or_bad_input()?)?,
             None => {
-                let model = describe(&self.url, self.model.as_deref()).or_bad_input()?;
+                let model =
+                    describe(&self.url, &options.access, self.model.as_deref()).or_bad_input()?;
                 StoredRows::random(&model.mprec.schema, 16_384, self.shape.seed).or_bad_input()?
             }
         };

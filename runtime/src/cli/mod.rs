@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or bad input.
 
+mod access;
 mod backends;
 mod bench;
 mod data;
@@ -14,6 +15,7 @@ mod health;
 mod import;
 mod inputs;
 mod inspect;
+mod key;
 mod load;
 mod materialise;
 mod models;
@@ -22,6 +24,7 @@ mod profile;
 mod quantize;
 mod replay;
 mod score;
+mod security;
 mod serve;
 mod server;
 mod simulate;
@@ -95,6 +98,9 @@ enum Command {
     Bench(bench::Bench),
     /// Serve a bundle over HTTP.
     Serve(serve::Serve),
+    /// Make keys that let requests in.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Ask whether a running server can answer.
     Health(health::Health),
     /// Put an open-loop load on a running server.
@@ -162,6 +168,7 @@ pub(crate) fn run(
                 Command::Experiment(command) => command.run(&output),
                 Command::Bench(command) => command.run(&output),
                 Command::Serve(command) => command.run(variables, &output),
+                Command::Key(command) => command.run(&output),
                 Command::Health(command) => command.run(&output),
                 Command::Load(command) => command.run(&output),
                 Command::Models(command) => command.run(&output),

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use mprec_runtime::load::{ModelChange, change_model, model_index};
 
-use super::{InputError as _, Output, Run, output};
+use super::{InputError as _, Output, Run, access::AccessArguments, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -39,6 +39,8 @@ struct Server {
     /// Where the server's models are managed.
     #[arg(long, default_value = "http://127.0.0.1:8003")]
     url: String,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 impl Command {
@@ -53,7 +55,7 @@ impl Command {
 }
 
 fn list(server: &Server, output: &Output) -> Run {
-    let index = model_index(&server.url).or_bad_input()?;
+    let index = model_index(&server.url, &server.access.read()?).or_bad_input()?;
     output.result(&index, || {
         let rows = index.iter().map(|line| {
             let state = line.state.name().to_owned();
@@ -65,7 +67,8 @@ fn list(server: &Server, output: &Output) -> Run {
 
 impl Change {
     fn run(&self, change: ModelChange, output: &Output) -> Run {
-        let changed = change_model(&self.server.url, &self.model, change)?;
+        let access = self.server.access.read()?;
+        let changed = change_model(&self.server.url, &access, &self.model, change)?;
         output.result(&changed, || match &changed.version {
             Some(version) => format!("{} version {version} is served", changed.name),
             None => format!("{} is unloaded", changed.name),

@@ -36,6 +36,7 @@ use super::{
     Failure, InputError as _, Output, Run,
     inputs::{MADE_UP, hot_ids, inputs},
     output::Unit,
+    security::Security,
 };
 
 #[derive(Debug, Args)]
@@ -207,6 +208,8 @@ fn check(file: ConfigFile, output: &Output) -> Run {
             }
         }
     }
+    let security = config.security().problems();
+    problems.extend(security.into_iter().map(|error| format!("{:#}", anyhow::Error::from(error))));
     if !problems.is_empty() {
         return Err(Failure::input(anyhow::anyhow!(problems.join("\n"))));
     }
@@ -301,6 +304,8 @@ fn run_server(
     read_again: &dyn Fn() -> Result<Config, ConfigError>,
     output: &Output,
 ) -> Run {
+    // Before the models, which take longer.
+    let security = Security::open(config)?;
     let (repository, models) = load_all(serve, config, recipes, output)?;
     let repository = Arc::new(repository);
     let names: BTreeSet<&str> =
@@ -309,6 +314,7 @@ fn run_server(
     let mut slas: Vec<Duration> = models.iter().map(|model| model.sla).collect();
     slas.push(config.constraints().sla);
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names, &slas));
+    security.show_keys(&metrics);
     let limits = config.server();
     let http = HttpConfig {
         statuses: limits.errors,
@@ -335,7 +341,13 @@ fn run_server(
         for on in &limits.listen {
             listeners.push(Listener::bind(on).await?);
         }
-        let urls = listeners.iter().map(Listener::url).collect::<Result<Vec<_>, _>>()?;
+        let is_secure = security.certificates.is_some();
+        let url_of = |listener: &Listener, is_secure: bool| {
+            let url = listener.url()?;
+            Ok(if is_secure { url.replacen("http://", "https://", 1) } else { url })
+        };
+        let urls = listeners.iter().map(|listener| url_of(listener, is_secure));
+        let urls = urls.collect::<std::io::Result<Vec<_>>>()?;
         let at = |address: Option<std::net::SocketAddr>| address.map(ListenOn::Tcp);
         let grpc_listener = bind(
             at(limits.grpc),
@@ -350,10 +362,16 @@ fn run_server(
         let admin = config.admin();
         let admin_http = bind(at(admin.http), "there is no port for `admin.listen`").await?;
         let admin_grpc = bind(at(admin.grpc), "there is no port for `admin.grpc`").await?;
-        let url = |listener: &Option<Listener>| listener.as_ref().map(Listener::url).transpose();
+        let metrics_tls = security.of_side_listener(limits.metrics);
+        let admin_tls = security.of_side_listener(admin.http);
+        let admin_grpc_tls = security.of_side_listener(admin.grpc);
+        let url = |listener: &Option<Listener>, is_secure| {
+            listener.as_ref().map(|listener| url_of(listener, is_secure)).transpose()
+        };
         // gRPC's own names have no scheme.
         let grpc_at = |listener: &Option<Listener>| {
-            url(listener).map(|url| url.map(|url| url.trim_start_matches("http://").to_owned()))
+            url(listener, false)
+                .map(|url| url.map(|url| url.trim_start_matches("http://").to_owned()))
         };
         let mut described = models.iter().map(|model| StartedModel {
             model: model.name.clone(),
@@ -364,8 +382,8 @@ fn run_server(
             url: urls[0].clone(),
             urls,
             grpc: grpc_at(&grpc_listener)?,
-            metrics_url: url(&metrics_listener)?,
-            admin: url(&admin_http)?,
+            metrics_url: url(&metrics_listener, metrics_tls.is_some())?,
+            admin: url(&admin_http, admin_tls.is_some())?,
             admin_grpc: grpc_at(&admin_grpc)?,
             first: described.next(),
             policy: config.policy().to_string(),
@@ -375,7 +393,8 @@ fn run_server(
         let hangup = signal(SignalKind::hangup())?;
         output.result(&started, || {
             let models = started.first.iter().chain(&started.more);
-            let grpc = started.grpc.as_ref().map(|at| format!(" and grpc://{at}"));
+            let scheme = if is_secure { "grpcs" } else { "grpc" };
+            let grpc = started.grpc.as_ref().map(|at| format!(" and {scheme}://{at}"));
             let places = format!("{}{}", started.urls.join(", "), grpc.unwrap_or_default());
             let mut lines = vec![format!("{places} by policy {}", started.policy)];
             lines.extend(started.metrics_url.iter().map(|url| format!("metrics at {url}")));
@@ -389,11 +408,14 @@ fn run_server(
         drop(models);
         let endpoint = |control: Option<Arc<dyn Control>>| {
             let limits = Limits::default();
-            let endpoint = Endpoint::new(Arc::clone(&repository), Arc::clone(&metrics), limits);
-            Arc::new(match control {
-                Some(control) => endpoint.with_control(control),
-                None => endpoint,
-            })
+            let mut endpoint = Endpoint::new(Arc::clone(&repository), Arc::clone(&metrics), limits);
+            if let Some(control) = control {
+                endpoint = endpoint.with_control(control);
+            }
+            if let Some(keys) = &security.keys {
+                endpoint = endpoint.with_keys(Arc::clone(keys));
+            }
+            Arc::new(endpoint)
         };
         let (stop, stopped) = watch::channel(false);
         let stopping = {
@@ -401,9 +423,9 @@ fn run_server(
             // An error would mean that nobody can ask for it any more, which is a stop too.
             async move { drop(stopped.wait_for(|&stopped| stopped).await) }.shared()
         };
-        let serve_http = |listeners: Vec<Listener>, control, routes| {
+        let serve_http = |listeners: Vec<Listener>, control, routes, tls| {
             let (endpoint, stop) = (endpoint(control), stopping.clone());
-            let http = HttpConfig { routes, ..http.clone() };
+            let http = HttpConfig { routes, tls, ..http.clone() };
             async move {
                 match listeners.is_empty() {
                     true => None,
@@ -411,24 +433,26 @@ fn run_server(
                 }
             }
         };
-        let serve_grpc = |listener: Option<Listener>, control| {
+        let serve_grpc = |listener: Option<Listener>, control, tls| {
             let (endpoint, stop) = (endpoint(control), stopping.clone());
-            let grpc_config = grpc_config.clone();
+            let grpc_config = GrpcConfig { tls, ..grpc_config.clone() };
             async move {
                 let listener = listener?;
                 Some(grpc::serve(vec![listener], endpoint, grpc_config, stop).await)
             }
         };
         let control = || Some(Arc::clone(&repository) as Arc<dyn Control>);
-        let main = serve_http(listeners, None, Routes::All);
-        let watched = serve_http(metrics_listener.into_iter().collect(), None, Routes::Observation);
-        let admin = serve_http(admin_http.into_iter().collect(), control(), Routes::All);
-        let grpc = serve_grpc(grpc_listener, None);
-        let admin_grpc = serve_grpc(admin_grpc, control());
+        let tls = || security.certificates.clone();
+        let one = |listener: Option<Listener>| listener.into_iter().collect();
+        let main = serve_http(listeners, None, Routes::All, tls());
+        let watched = serve_http(one(metrics_listener), None, Routes::Observation, metrics_tls);
+        let admin = serve_http(one(admin_http), control(), Routes::All, admin_tls);
+        let grpc = serve_grpc(grpc_listener, None, tls());
+        let admin_grpc = serve_grpc(admin_grpc, control(), admin_grpc_tls);
         let signals = async {
             tokio::select! {
                 () = stop_signal() => {}
-                () = reload_on(hangup, read_again, config, &repository) => {}
+                () = reload_on(hangup, read_again, config, &repository, (&security, &metrics)) => {}
             }
             stop.send_replace(true);
         };
@@ -455,13 +479,19 @@ async fn reload_on(
     read_again: &dyn Fn() -> Result<Config, ConfigError>,
     started: &Config,
     repository: &Repository,
+    (security, metrics): (&Security, &Metrics),
 ) {
     while hangup.recv().await.is_some() {
         match read_again() {
-            Ok(config) => reload(&config, started, repository),
+            Ok(config) => {
+                reload(&config, started, repository);
+                security.reload(Some(config.security()), metrics);
+            }
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the configuration stays as it is");
+                // A key that was taken back must not live on because of a mistake elsewhere.
+                security.reload(None, metrics);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use mprec_runtime::{
-    load::metrics_text,
+    load::{Access, metrics_text},
     top::{PathRow, Reading, Screen, View, draw},
 };
 use ratatui::{
@@ -22,7 +22,7 @@ use ratatui::{
     crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
 };
 
-use super::{Failure, InputError as _, Output, Run, output};
+use super::{Failure, InputError as _, Output, Run, access::AccessArguments, output};
 
 /// How long the screen waits for a key before it looks for news.
 const KEY_WAIT: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub(super) struct Top {
     /// The server, such as `http://127.0.0.1:8000`; its metrics are at /metrics of the same port.
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     url: String,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Seconds between two looks.
     #[arg(long, default_value_t = 1.0)]
     interval: f64,
@@ -52,11 +54,12 @@ impl Top {
         if !(least..=most).contains(&interval) {
             return Err(Failure::input(anyhow::anyhow!("--interval must be 0.2 to 60 seconds")));
         }
+        let access = self.access.read()?;
         if self.once || output.is_json() {
-            let before = look(&self.url).or_bad_input()?;
+            let before = look(&self.url, &access).or_bad_input()?;
             let began = Instant::now();
             thread::sleep(interval);
-            let after = look(&self.url)?;
+            let after = look(&self.url, &access)?;
             let view = View::between(&before, &after, began.elapsed().as_secs_f64());
             return output.result(&view, || text(&view));
         }
@@ -65,14 +68,14 @@ impl Top {
             return Err(Failure::input(anyhow::anyhow!(why)));
         }
         let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
-        let result = watch(&mut terminal, &self.url, interval);
+        let result = watch(&mut terminal, &self.url, access, interval);
         ratatui::restore();
         result
     }
 }
 
-fn look(url: &str) -> anyhow::Result<Reading> {
-    Ok(Reading::parse(&metrics_text(url)?)?)
+fn look(url: &str, access: &Access) -> anyhow::Result<Reading> {
+    Ok(Reading::parse(&metrics_text(url, access)?)?)
 }
 
 /// What the screen tells the thread that looks.
@@ -83,7 +86,7 @@ struct Wish {
 }
 
 /// Draws until a key ends it.
-fn watch(terminal: &mut DefaultTerminal, url: &str, interval: Duration) -> Run {
+fn watch(terminal: &mut DefaultTerminal, url: &str, access: Access, interval: Duration) -> Run {
     let mut screen = Screen::new(url, interval);
     let wish = Arc::new(Wish {
         interval_ms: AtomicU64::new(interval.as_millis() as u64),
@@ -92,7 +95,9 @@ fn watch(terminal: &mut DefaultTerminal, url: &str, interval: Duration) -> Run {
     let (sender, news) = mpsc::sync_channel(1);
     let looking = {
         let (url, wish) = (url.to_owned(), Arc::clone(&wish));
-        thread::Builder::new().name("top".into()).spawn(move || keep_looking(&url, &wish, &sender))
+        thread::Builder::new()
+            .name("top".into())
+            .spawn(move || keep_looking(&url, &access, &wish, &sender))
     }?;
     let result = show(terminal, &mut screen, &wish, &news);
     wish.is_over.store(true, Relaxed);
@@ -138,10 +143,10 @@ fn show(
 }
 
 /// Looks again and again. A server that is gone may come back.
-fn keep_looking(url: &str, wish: &Wish, news: &SyncSender<Result<View, String>>) {
+fn keep_looking(url: &str, access: &Access, wish: &Wish, news: &SyncSender<Result<View, String>>) {
     let mut before: Option<(Instant, Reading)> = None;
     while !wish.is_over.load(Relaxed) {
-        let found = match look(url) {
+        let found = match look(url, access) {
             Ok(after) => {
                 let now = Instant::now();
                 let view = before.as_ref().map(|(then, before)| {

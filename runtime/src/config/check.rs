@@ -17,6 +17,7 @@ use super::{
     OneOrMany, ProfileConfig, QualityFile, QueueFile, QueueLimits, ServerConfig, Serving,
     ServingFile, VariantFile, default,
     models::{Common, check_admin, check_models, check_repository},
+    security::check_security,
 };
 use crate::{
     http::ListenOn,
@@ -120,11 +121,13 @@ impl ConfigFile {
             files: check_variants(self.variants, &paths)?,
         };
         let admin = check_admin(&self.admin)?;
+        let security = check_security(self.tls, self.auth)?;
         Ok(Config {
             models,
             repository,
             admin,
             server,
+            security,
             policy,
             constraints,
             serving,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use mprec_router::PolicyName;
 
-use super::{AdminConfig, ByteSize, ModelConfig, RepositoryConfig};
+use super::{AdminConfig, ByteSize, ModelConfig, RepositoryConfig, SecurityConfig};
 use crate::{endpoint::Statuses, http::ListenOn, record::RecordOptions};
 
 /// A checked configuration.
@@ -14,6 +14,7 @@ pub struct Config {
     pub(super) repository: RepositoryConfig,
     pub(super) admin: AdminConfig,
     pub(super) server: ServerConfig,
+    pub(super) security: SecurityConfig,
     pub(super) policy: PolicyName,
     pub(super) constraints: Constraints,
     pub(super) serving: Serving,
@@ -138,6 +139,11 @@ impl Config {
     /// The endpoint.
     pub fn server(&self) -> &ServerConfig {
         &self.server
+    }
+
+    /// Certificates and keys.
+    pub fn security(&self) -> &SecurityConfig {
+        &self.security
     }
 
     /// How a path is chosen.

@@ -7,7 +7,7 @@ use std::{
 
 use mprec_router::PolicyName;
 
-/// Triton's HTTP port; loopback, because nothing here authenticates a client.
+/// Triton's HTTP port; loopback, because without `[auth]` and `[tls]` everybody may ask.
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 

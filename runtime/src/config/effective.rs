@@ -20,6 +20,7 @@ impl Config {
         };
         let sla_ms = Some(self.constraints.sla.as_secs_f64() * 1e3);
         let min_quality = self.constraints.min_quality;
+        let (tls, auth) = self.security.to_files();
         ConfigFile {
             model,
             models,
@@ -43,6 +44,8 @@ impl Config {
                 max_body_bytes: Some(self.server.max_body_bytes),
                 max_samples: Some(self.server.max_samples),
             },
+            tls,
+            auth,
             objective: ObjectiveFile { policy: Some(self.policy.to_string()) },
             constraints: ConstraintsFile { sla_ms, min_quality },
             serving: serving(&self.serving),

@@ -8,8 +8,9 @@ use super::{ConfigError, ConfigFile};
 const PREFIX: &str = "MPREC_";
 
 /// Sections whose keys are fixed. Those of the others are names of the user's, which a variable cannot spell.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 14] = [
     "admin",
+    "auth",
     "constraints",
     "log",
     "model",
@@ -21,6 +22,7 @@ const SECTIONS: [&str; 12] = [
     "server",
     "serving",
     "shutdown",
+    "tls",
 ];
 
 impl ConfigFile {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminFile, ByteSize, ConfigError, ModelsEntry, RepositoryFile};
+use super::{AdminFile, AuthFile, ByteSize, ConfigError, ModelsEntry, RepositoryFile, TlsFile};
 use crate::endpoint::Statuses;
 
 /// Largest configuration file.
@@ -29,6 +29,10 @@ pub struct ConfigFile {
     pub admin: AdminFile,
     /// `[server]`
     pub server: ServerFile,
+    /// `[tls]`
+    pub tls: TlsFile,
+    /// `[auth]`
+    pub auth: AuthFile,
     /// `[objective]`
     pub objective: ObjectiveFile,
     /// `[constraints]`
@@ -245,7 +249,11 @@ impl ConfigFile {
         }
         let models =
             config.models.iter_mut().flat_map(|model| [&mut model.bundle, &mut model.profile]);
+        let tls = &mut config.tls;
+        let security =
+            [&mut tls.certificate, &mut tls.key, &mut tls.client_ca, &mut config.auth.keys_file];
         let paths = paths.into_iter().chain([&mut config.repository.folder]).chain(models);
+        let paths = paths.chain(security);
         for path in paths.flatten().chain(files) {
             *path = folder.join(&path);
         }

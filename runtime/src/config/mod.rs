@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod models;
 mod problems;
+mod security;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -35,4 +36,5 @@ pub use self::{
         QualityFile, QueueFile, RecordFile, ServerFile, ServingFile, ShutdownFile, VariantFile,
     },
     models::{AdminConfig, AdminFile, ModelConfig, ModelsEntry, RepositoryConfig, RepositoryFile},
+    security::{AuthFile, SecurityConfig, SecurityProblem, TlsFile},
 };

@@ -31,6 +31,9 @@ fn without(file: &ConfigFile, error: &ConfigError) -> Option<ConfigFile> {
         ConfigError::Missing { key: "model.bundle", .. } => {
             keys["model"]["bundle"] = Value::String("model".to_owned());
         }
+        ConfigError::Missing { key, .. } if key.starts_with("tls.") => {
+            keys["tls"] = Value::Object(serde_json::Map::new());
+        }
         ConfigError::Value { key, .. } => {
             let (section, field) = key
                 .split_once('.')

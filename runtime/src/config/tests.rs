@@ -321,3 +321,42 @@ fn every_problem_is_found_at_once() {
     let good = ConfigFile::parse(&with(""), Path::new("mprec.toml")).unwrap();
     assert!(good.problems().is_empty());
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn certificates_and_keys_are_named_whole_or_not_at_all() {
+    assert_eq!(*parse(&with("")).unwrap().security(), SecurityConfig::default());
+    for (text, expected) in [
+        ("tls.certificate = \"a\"", "`tls.key` is missing; write for example `key = \"key.pem\"`"),
+        ("tls.key = \"a\"", "`tls.certificate` is missing"),
+        ("tls.client_ca = \"a\"", "`tls.certificate` is missing"),
+        ("tls.certificates = \"a\"", "unknown field `certificates`"),
+        ("auth.keys = \"a\"", "unknown field `keys`"),
+    ] {
+        let message = refusal(&with(text));
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    let text = with("constraints.sla_ms = 0.0\ntls.key = \"a\"");
+    let file = ConfigFile::parse(&text, Path::new("mprec.toml")).unwrap();
+    assert_eq!(file.problems().len(), 2, "{:?}", file.problems());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mprec.toml");
+    let text = "tls = { certificate = \"c.pem\", key = \"/k.pem\", client_ca = \"ca.pem\" }\n\
+                auth.keys_file = \"keys.txt\"";
+    std::fs::write(&path, with(text)).unwrap();
+    let file = ConfigFile::read(&path).unwrap();
+    let settings = file.settings();
+    let shown = |key: &str| settings.iter().find(|(name, _)| name == key).unwrap().1.as_str();
+    assert_eq!((shown("tls.key"), shown("auth.keys_file")), ("(hidden)", "(hidden)"));
+    assert_eq!(shown("tls.certificate"), "…/c.pem");
+    let config = file.check().unwrap();
+    let SecurityConfig { tls, keys } = config.security();
+    let tls = tls.as_ref().unwrap();
+    assert_eq!((&tls.certificate, &*tls.key), (&folder.path().join("c.pem"), Path::new("/k.pem")));
+    assert_eq!(tls.client_ca.as_ref(), Some(&folder.path().join("ca.pem")));
+    assert_eq!(keys.as_ref(), Some(&folder.path().join("keys.txt")));
+    let problems = config.security().problems();
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert!(problems[0].contains("c.pem") && problems[1].contains("keys.txt"), "{problems:?}");
+}

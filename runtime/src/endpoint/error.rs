@@ -10,7 +10,7 @@ use serde::Serialize;
 use tonic::Code as Grpc;
 
 use super::control::ControlError;
-use crate::{metrics::Label, service::Refusal};
+use crate::{metrics::Label, security::KeyRefusal, service::Refusal};
 
 /// Why a request got no answer.
 ///
@@ -144,6 +144,17 @@ pub enum ApiError {
         /// The verbs that it takes, as the `Allow` header has them.
         allowed: &'static str,
     },
+    /// No key, or one that does not let this request in.
+    #[error("{}", match refusal {
+        KeyRefusal::Missing => "a key is needed; send it as `authorization: Bearer KEY`",
+        KeyRefusal::Malformed => "the header `authorization` is not `Bearer` and one key",
+        KeyRefusal::Unknown => "the key is none of this server's",
+        KeyRefusal::Scope => "the key is not good for this; a key of scope `admin` is needed",
+    })]
+    Unauthenticated {
+        /// What is wrong with the key.
+        refusal: KeyRefusal,
+    },
     /// The service did not answer the query.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -183,6 +194,8 @@ pub enum ErrorCode {
     UnknownVersion,
     UnknownRoute,
     WrongVerb,
+    Unauthenticated,
+    Forbidden,
     Overloaded,
     QualityUnreachable,
     WeightsUnsupported,
@@ -194,7 +207,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, Http, Grpc); 28] = [
+const CODES: [(ErrorCode, &str, Http, Grpc); 30] = [
     (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
@@ -220,6 +233,8 @@ const CODES: [(ErrorCode, &str, Http, Grpc); 28] = [
     (ErrorCode::UnknownVersion, "unknown_version", Http::NOT_FOUND, Grpc::NotFound),
     (ErrorCode::UnknownRoute, "unknown_route", Http::NOT_FOUND, Grpc::Unimplemented),
     (ErrorCode::WrongVerb, "wrong_verb", Http::METHOD_NOT_ALLOWED, Grpc::Unimplemented),
+    (ErrorCode::Unauthenticated, "unauthenticated", Http::UNAUTHORIZED, Grpc::Unauthenticated),
+    (ErrorCode::Forbidden, "forbidden", Http::FORBIDDEN, Grpc::PermissionDenied),
     (ErrorCode::Overloaded, "overloaded", Http::TOO_MANY_REQUESTS, Grpc::ResourceExhausted),
     (
         ErrorCode::QualityUnreachable,
@@ -330,6 +345,8 @@ impl ApiError {
             Self::UnknownVersion { .. } => ErrorCode::UnknownVersion,
             Self::UnknownRoute => ErrorCode::UnknownRoute,
             Self::WrongVerb { .. } => ErrorCode::WrongVerb,
+            Self::Unauthenticated { refusal: KeyRefusal::Scope } => ErrorCode::Forbidden,
+            Self::Unauthenticated { .. } => ErrorCode::Unauthenticated,
             Self::Refused(refusal) => match refusal {
                 Refusal::Overloaded { .. } => ErrorCode::Overloaded,
                 Refusal::Quality { .. } => ErrorCode::QualityUnreachable,

@@ -5,8 +5,10 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    listener::{Accepted, Listener, accept},
+    accepted::Accepted,
+    listener::{Listener, accept},
     scoring::Endpoint,
+    secure::Secure,
 };
 use crate::{metrics::Metrics, service::Service};
 
@@ -14,7 +16,7 @@ use crate::{metrics::Metrics, service::Service};
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// How a server takes connections and lets go of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Listening {
     /// Most open connections.
     pub(crate) max_connections: usize,
@@ -24,6 +26,8 @@ pub(crate) struct Listening {
     pub(crate) drain_timeout: Duration,
     /// What a connection beyond the limit is told before it is closed.
     pub(crate) refusal: &'static [u8],
+    /// How connections are secured.
+    pub(crate) secure: Secure,
 }
 
 /// How a server stopped.
@@ -35,7 +39,7 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Has `connect` serve every connection until `shutdown` completes, then drains: the endpoint says
+/// Has `connect` serve every connection, once it is secured, until `shutdown` completes, then drains: the endpoint says
 /// that it is not ready; after the delay listening ends and `stop` is set, at which connections are
 /// to end as soon as they can; what is left after the limit is cut.
 pub(crate) async fn listen<S, F>(
@@ -44,11 +48,11 @@ pub(crate) async fn listen<S, F>(
     listening: Listening,
     shutdown: impl Future<Output = ()>,
     stop: watch::Sender<bool>,
-    connect: impl Fn(Accepted) -> F,
+    connect: impl Fn(Accepted) -> F + Clone + Send + Sync + 'static,
 ) -> Drained
 where
     S: Service + ?Sized,
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = ()> + Send,
 {
     let mut first = 0;
     let mut connections = JoinSet::new();
@@ -66,7 +70,9 @@ where
             accepted = accept(&listeners, &mut first) => match accepted {
                 Ok(stream) if connections.len() >= listening.max_connections => {
                     endpoint.metrics.connections_refused.add_one();
-                    stream.dismiss(listening.refusal);
+                    // To a client that expects TLS it would be noise.
+                    let is_plain = !listening.secure.applies_to(&stream);
+                    stream.dismiss(if is_plain { listening.refusal } else { &[] });
                 }
                 Ok(stream) => {
                     if let Accepted::Tcp(stream) = &stream
@@ -76,10 +82,14 @@ where
                         tracing::debug!(%error, "no-delay could not be set");
                     }
                     let open = Open::new(&endpoint.metrics);
-                    let connection = connect(stream);
+                    let (connect, secure) = (connect.clone(), listening.secure.clone());
+                    let stopped = stop.subscribe();
+                    // Here, so that no client's handshake holds up those behind it.
                     connections.spawn(async move {
-                        let _open = open;
-                        connection.await;
+                        if let Some(stream) = secure.of(stream, &open.0, stopped).await {
+                            connect(stream).await;
+                        }
+                        drop(open);
                     });
                 }
                 Err(error) => {

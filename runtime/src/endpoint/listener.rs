@@ -9,7 +9,9 @@ use std::{
 };
 
 use rustix::{fs::Mode, process::umask};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::accepted::Accepted;
 
 /// Permission bits that a new Unix socket does not get: clients are its owner and group.
 const SOCKET_UMASK: u32 = 0o117;
@@ -48,13 +50,6 @@ pub enum ListenError {
         /// The socket.
         path: PathBuf,
     },
-}
-
-/// A connection that was accepted.
-#[derive(Debug)]
-pub(crate) enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// One place that is listened on.
@@ -136,16 +131,6 @@ pub(super) async fn accept(listeners: &[Listener], first: &mut usize) -> io::Res
         ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await
-}
-
-impl Accepted {
-    /// Sends what fits at once, to a client that nobody will wait for.
-    pub(super) fn dismiss(self, bytes: &[u8]) {
-        let _ = match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        };
-    }
 }
 
 /// Removes a socket that nobody listens on.

@@ -4,6 +4,8 @@
 //! service for scores, and renders the [`Answer`](crate::service::Answer) or the [`ApiError`].
 //! Deadlines, quality floors, the names of inputs, errors and what is counted are the same in all.
 
+mod accepted;
+mod access;
 mod budget;
 mod control;
 mod error;
@@ -20,20 +22,22 @@ pub(crate) mod no_work;
 mod parameters;
 mod repository;
 mod scoring;
+mod secure;
 mod statistics;
 mod statuses;
 mod tensor;
 
 pub(crate) use self::{
+    accepted::Accepted,
     budget::{SLA_HEADER, budget_of, only},
     error::ErrorBody,
     inputs::{DENSE, INPUTS, Inputs, SCORES, SPARSE},
     listen::{Listening, listen},
-    listener::Accepted,
     load::LoadForm,
     parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     repository::{Verb, change, index},
     scoring::ScoreQuery,
+    secure::Secure,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
 };
 pub use self::{

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, RequestEnd},
+    security::KeyRing,
     service::{Answer, Model, ScoreRequest, Service},
 };
 
@@ -44,6 +45,8 @@ pub struct Endpoint<S: ?Sized> {
     pub service: Arc<S>,
     /// Changes what is served, where clients may do that.
     pub control: Option<Arc<dyn Control>>,
+    /// One of which a request needs; without any, none does.
+    pub(super) keys: Option<Arc<KeyRing>>,
 }
 
 /// A query as a protocol read it.
@@ -64,13 +67,26 @@ impl Default for Limits {
 impl<S: Service + ?Sized> Endpoint<S> {
     /// An endpoint of `service`.
     pub fn new(service: Arc<S>, metrics: Arc<Metrics>, limits: Limits) -> Self {
-        Self { metrics, limits, stopping: AtomicBool::new(false), service, control: None }
+        Self {
+            metrics,
+            limits,
+            stopping: AtomicBool::new(false),
+            service,
+            control: None,
+            keys: None,
+        }
     }
 
     /// The same, where clients may load and unload models.
     #[must_use]
     pub fn with_control(self, control: Arc<dyn Control>) -> Self {
         Self { control: Some(control), ..self }
+    }
+
+    /// The same, where requests need a key.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<KeyRing>) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// From now on it says that it is not ready, and still answers.

@@ -49,7 +49,7 @@ mod tests {
             let code = ErrorCode::from_name(name).unwrap();
             assert_eq!(Statuses::Distinct.of(code), code.status());
             let status = Statuses::Triton.of(code).as_u16();
-            assert!([400, 404, 405, 500, 501, 503].contains(&status), "{name}: {status}");
+            assert!([400, 401, 403, 404, 405, 500, 501, 503].contains(&status), "{name}: {status}");
         }
         assert_eq!(Statuses::Triton.of(ErrorCode::Overloaded).as_u16(), 503);
         assert_eq!(Statuses::Triton.of(ErrorCode::DeadlinePassed).as_u16(), 503);

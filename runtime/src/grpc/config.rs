@@ -1,10 +1,16 @@
 //! Limits of the gRPC endpoint. Every one bounds something that a client can make large or slow.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use crate::security::Certificates;
 
 /// Limits of the gRPC endpoint; [`GrpcConfig::default`] says where each default comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct GrpcConfig {
+    /// What TCP connections are secured with; `None` leaves them plain.
+    pub tls: Option<Arc<Certificates>>,
+    /// How long a client may take to secure its connection.
+    pub handshake_timeout: Duration,
     /// Largest request message, in bytes, before and after decompression.
     pub max_message_bytes: usize,
     /// Most bytes of a request's headers, as HTTP/2 counts them.
@@ -34,6 +40,8 @@ pub struct GrpcConfig {
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
+            tls: None,
+            handshake_timeout: Duration::from_secs(5),
             // As the HTTP endpoint's bodies.
             max_message_bytes: 64 << 20,
             // Hyper's own default; what clients send takes some 300 bytes.

@@ -15,6 +15,9 @@
 //! counts from the arrival of the request's headers. A client that cancels or leaves takes its query
 //! with it: the receiver of the outcome is dropped, which whoever would run the query can see.
 //!
+//! Where the server has keys, calls but `ServerLive`, `ServerReady` and those of the health check need
+//! one as metadata `authorization: Bearer KEY` (see [`security`](crate::security)).
+//!
 //! An error is a status with metadata `mprec-code`, the name of its
 //! [`ErrorCode`](crate::endpoint::ErrorCode), and `retry-after-ms` where a retry may succeed. On a
 //! stream it stands inside the message, so that the stream goes on.

@@ -73,7 +73,17 @@ impl<S: Service + ?Sized> Responder<S> {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        match request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/')) {
+        let call = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        // Before anything else is said: without a key, what there is and what there is not looks the same.
+        if !is_open(call)
+            && let Err(error) = self.shared.endpoint.authenticate(request.headers())
+        {
+            if call == Some((inference::SERVICE_NAME, "ModelInfer")) {
+                self.shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+            }
+            return status::of(&error).into_http();
+        }
+        match call {
             Some((inference::SERVICE_NAME, "ModelInfer")) => self.infer(request, arrival).await,
             Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival).await,
             Some((health_server::SERVICE_NAME, _)) => {
@@ -129,6 +139,17 @@ fn settle(response: Result<Response<Body>, Infallible>, limit: usize) -> Respons
         return status::of(&ApiError::UnknownRoute).into_http();
     }
     response
+}
+
+/// Whether nobody needs a key for this call: health, in either service.
+fn is_open(call: Option<(&str, &str)>) -> bool {
+    matches!(
+        call,
+        Some(
+            (health_server::SERVICE_NAME, _)
+                | (inference::SERVICE_NAME, "ServerLive" | "ServerReady")
+        )
+    )
 }
 
 /// Whether the content type is gRPC's, with or without the name of the encoding.

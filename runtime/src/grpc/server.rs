@@ -13,15 +13,12 @@ use std::{
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{config::GrpcConfig, inference::Shared, respond::Responder};
 use crate::{
-    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, listen},
+    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, Secure, listen},
+    security::Protocol,
     service::Service,
 };
 
@@ -53,25 +50,22 @@ pub async fn serve<S: Service + ?Sized>(
         drain_timeout: config.drain_timeout,
         // A client sees its connection closed, and reports UNAVAILABLE.
         refusal: &[],
+        secure: Secure {
+            certificates: config.tls.clone(),
+            protocol: Protocol::Http2,
+            timeout: config.handshake_timeout,
+        },
     };
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped });
     let responder = Arc::new(Responder::new(Arc::clone(&shared)));
-    let connect = |accepted| {
-        let (shared, responder) = (Arc::clone(&shared), Arc::clone(&responder));
-        async {
-            match accepted {
-                Accepted::Tcp(stream) => connection(stream, shared, responder).await,
-                Accepted::Unix(stream) => connection(stream, shared, responder).await,
-            }
-        }
-    };
+    let connect = move |accepted| connection(accepted, Arc::clone(&shared), Arc::clone(&responder));
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Accepted,
     shared: Arc<Shared<S>>,
     responder: Arc<Responder<S>>,
 ) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{endpoint::Statuses, status::StatusPage};
+use crate::{endpoint::Statuses, security::Certificates, status::StatusPage};
 
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub struct HttpConfig {
     pub routes: Routes,
     /// The status page; `None` has none.
     pub status: Option<Arc<StatusPage>>,
+    /// What TCP connections are secured with; `None` leaves them plain.
+    pub tls: Option<Arc<Certificates>>,
+    /// How long a client may take to secure its connection.
+    pub handshake_timeout: Duration,
     /// Largest request body, in bytes; of one that is sent compressed, also what it holds.
     pub max_body_bytes: usize,
     /// Size of the buffer that must hold a request's head (request line and headers), in bytes; at
@@ -52,6 +56,8 @@ impl Default for HttpConfig {
             statuses: Statuses::Distinct,
             routes: Routes::All,
             status: Some(Arc::default()),
+            tls: None,
+            handshake_timeout: Duration::from_secs(5),
             // Triton's default; 2,048 multi-hot samples of 214 ids take 3.5 MB.
             max_body_bytes: 64 << 20,
             max_head_bytes: 64 << 10,

@@ -25,6 +25,7 @@ use crate::{
         ApiError, Endpoint, LoadForm, ModelConfig, ModelMetadata, ScoreQuery, ServerMetadata,
         budget_of, only,
     },
+    metrics::RequestEnd,
     service::{Answer, Model, Service},
 };
 
@@ -80,6 +81,16 @@ impl<S: Service + ?Sized> Handler<S> {
 
     async fn route(&self, request: Request<Incoming>, arrival: Instant) -> Result<Reply, ApiError> {
         let (head, body) = request.into_parts();
+        let route = Route::of(head.uri.path());
+        // Before anything else is said: without a key, what there is and what there is not looks the same.
+        if !self.is_open(route.as_ref())
+            && let Err(error) = self.endpoint.authenticate(&head.headers)
+        {
+            if matches!(route, Some(Route::Infer(_))) {
+                self.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+            }
+            return Err(error);
+        }
         if let Some(control) = &self.endpoint.control
             && let Some(action) = Action::of(head.uri.path())
         {
@@ -89,7 +100,7 @@ impl<S: Service + ?Sized> Handler<S> {
             let body = self.read(body).await?;
             return repository::respond(&**control, action, &body).await;
         }
-        let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownRoute)?;
+        let route = route.ok_or(ApiError::UnknownRoute)?;
         if self.config.routes == Routes::Observation && !route.is_observation() {
             return Err(ApiError::UnknownRoute);
         }
@@ -137,6 +148,12 @@ impl<S: Service + ?Sized> Handler<S> {
                 Ok(readiness(self.endpoint.is_model_ready(&model), Some(&model.name)))
             }
         }
+    }
+
+    /// Whether nobody needs a key for this: health, and what a listener for those who watch has.
+    fn is_open(&self, route: Option<&Route<'_>>) -> bool {
+        self.config.routes == Routes::Observation
+            || matches!(route, Some(Route::Live | Route::Ready))
     }
 
     fn model(&self, named: &ModelRef<'_>) -> Result<Arc<Model>, ApiError> {

@@ -17,6 +17,9 @@
 //! head to the response. Parameter `min_quality` is the least expected accuracy of the path that
 //! may answer. Every error is `{"error": …, "code": …}` with a code of [`ErrorCode`](crate::endpoint::ErrorCode).
 //!
+//! Where the server has keys, requests for anything but health need one: `authorization: Bearer KEY`
+//! (see [`security`](crate::security)).
+//!
 //! A client that leaves takes its query with it: the receiver of the outcome is dropped, which
 //! whoever would run the query can see.
 

@@ -63,7 +63,12 @@ fn make() -> Value {
         // Wherever the document was read from.
         "servers": [{ "url": "/" }],
         "paths": paths,
-        "components": { "schemas": components },
+        // Whether a key is needed is the server's configuration.
+        "security": [{}, { "key": [] }],
+        "components": {
+            "schemas": components,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+        },
     })
 }
 
@@ -126,6 +131,9 @@ fn codes_of(row: &RouteRow) -> BTreeMap<String, Vec<&'static str>> {
             ErrorCode::UnknownRoute | ErrorCode::WrongVerb => false,
             ErrorCode::UnknownModel | ErrorCode::UnknownVersion => {
                 row.path.contains("{model_name}")
+            }
+            ErrorCode::Unauthenticated | ErrorCode::Forbidden => {
+                !row.path.starts_with("/v2/health/")
             }
             _ => matches!(row.shown, Shown::Scores),
         };

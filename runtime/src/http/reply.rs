@@ -9,7 +9,7 @@ use hyper::{
     header::{
         ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
         CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
-        X_CONTENT_TYPE_OPTIONS,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use schemars::JsonSchema;
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     endpoint::{ApiError, SCORES, Statuses},
+    security::KeyRefusal,
     service::{Answer, Model},
     status::{self, Asset},
 };
@@ -144,6 +145,15 @@ pub(super) fn error(error: &ApiError, statuses: Statuses) -> Reply {
         }
         ApiError::UnsupportedEncoding { .. } => {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::SUPPORTED));
+        }
+        ApiError::Unauthenticated { refusal } => {
+            let challenge = match refusal {
+                KeyRefusal::Missing => "Bearer",
+                KeyRefusal::Malformed => "Bearer error=\"invalid_request\"",
+                KeyRefusal::Unknown => "Bearer error=\"invalid_token\"",
+                KeyRefusal::Scope => "Bearer error=\"insufficient_scope\", scope=\"admin\"",
+            };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         _ => {}
     }

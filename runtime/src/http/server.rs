@@ -4,10 +4,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 use super::{
     config::HttpConfig,
@@ -15,7 +12,8 @@ use super::{
     pace::{Paced, Progress},
 };
 use crate::{
-    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, listen},
+    endpoint::{Accepted, Drained, Endpoint, Listener, Listening, Secure, listen},
+    security::Protocol,
     service::Service,
 };
 
@@ -42,24 +40,21 @@ pub async fn serve<S: Service + ?Sized>(
         drain_delay: config.drain_delay,
         drain_timeout: config.drain_timeout,
         refusal: TOO_MANY,
+        secure: Secure {
+            certificates: config.tls.clone(),
+            protocol: Protocol::Http1,
+            timeout: config.handshake_timeout,
+        },
     };
     let handler = Arc::new(Handler::new(Arc::clone(&endpoint), config));
     let (stop, stopped) = watch::channel(false);
-    let connect = |accepted| {
-        let (handler, stopped) = (Arc::clone(&handler), stopped.clone());
-        async {
-            match accepted {
-                Accepted::Tcp(stream) => connection(stream, handler, stopped).await,
-                Accepted::Unix(stream) => connection(stream, handler, stopped).await,
-            }
-        }
-    };
+    let connect = move |accepted| connection(accepted, Arc::clone(&handler), stopped.clone());
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
 }
 
 /// Serves one connection to its end.
 async fn connection<S: Service + ?Sized>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Accepted,
     handler: Arc<Handler<S>>,
     mut stopped: watch::Receiver<bool>,
 ) {

@@ -14,11 +14,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use http_body_util::Full;
-use hyper::{
-    Request, StatusCode, Uri,
-    body::Bytes,
-    header::{HOST, HeaderValue},
-};
+use hyper::{Method, StatusCode, Uri, body::Bytes};
 use mprec_router::sim::TraceQuery;
 use tokio::{
     sync::mpsc as channel,
@@ -27,7 +23,7 @@ use tokio::{
 
 use super::{
     LoadError, LoadOptions, Progress,
-    client::{Connection, Target, body_of, connect, describe, model_path},
+    client::{Connection, Link, body_of, describe, model_path},
     clock::wait_until,
     encode::{Encoded, decode},
     report::LoadReport,
@@ -67,8 +63,7 @@ struct Counts {
 
 /// What the tasks of the I/O thread share.
 struct Line {
-    address: String,
-    host: HeaderValue,
+    link: Link,
     path: Uri,
     start: Instant,
     patience: Duration,
@@ -89,8 +84,8 @@ pub fn run(
     rows: &dyn Rows,
     mut progress: impl FnMut(Progress),
 ) -> Result<LoadReport, LoadError> {
-    let address = Target::parse(&options.url)?.address;
-    let model = describe(&options.url, options.model.as_deref())?;
+    let (link, _) = Link::to(&options.url, &options.access)?;
+    let model = describe(&options.url, &options.access, options.model.as_deref())?;
     let details = &model.mprec;
     let widths = (rows.dense_width(), rows.features());
     let expected = (details.schema.dense().len(), details.schema.sparse().len());
@@ -101,7 +96,6 @@ pub fn run(
     let is_large = |query: &&TraceQuery| query.samples as usize > limit;
     let clipped = options.trace.queries().iter().filter(is_large).count() as u64;
     let wrong = |problem| LoadError::Url { url: options.url.clone(), problem };
-    let host = address.parse().map_err(|_| wrong("has no host"))?;
     let path = format!("{}/infer", model_path(&model.name));
     let path = path.parse().map_err(|_| wrong("has a path that names no model"))?;
 
@@ -120,7 +114,7 @@ pub fn run(
                 // Dropped at the end, however it comes, which ends the caller's wait.
                 let _done = done;
                 let sending = async {
-                    let line = Line::connect(options, address, host, path, counts).await;
+                    let line = Line::connect(options, link, path, counts).await;
                     // The clock thread waits for it, unless it could not be started.
                     let _ = starts.send(line.start);
                     line.send_all(queue, options.connections).await
@@ -199,18 +193,16 @@ impl Line {
     /// are counted.
     async fn connect(
         options: &LoadOptions,
-        address: String,
-        host: HeaderValue,
+        link: Link,
         path: Uri,
         counts: Arc<Counts>,
     ) -> Rc<Self> {
         let mut idle = Vec::new();
         for _ in 0..options.connections.min(WARM_CONNECTIONS) {
-            idle.extend(connect(&address).await.ok());
+            idle.extend(link.connect().await.ok());
         }
         Rc::new(Self {
-            address,
-            host,
+            link,
             path,
             start: Instant::now() + LEAD,
             patience: options.patience,
@@ -266,7 +258,7 @@ impl Line {
             let is_kept = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => connect(&self.address).await.ok()?,
+                None => self.link.connect().await.ok()?,
             };
             match self.exchange_on(&mut connection, job).await {
                 Some(reply) => {
@@ -286,8 +278,9 @@ impl Line {
         self.lags.borrow_mut().saturating_record(nanos);
         // The header takes nothing below a microsecond, and nothing is left anyway.
         let left = job.budget.saturating_sub(lag).as_secs_f64().max(1e-6) * 1e3;
-        let mut request = Request::post(self.path.clone())
-            .header(HOST, &self.host)
+        let mut request = self
+            .link
+            .request(Method::POST, self.path.clone())
             .header(SLA_HEADER, format!("{left:.3}"));
         if let Some(length) = job.encoded.json_bytes {
             request = request.header(HEADER_LENGTH, length);

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::{
-    Request, StatusCode,
-    body::Bytes,
-    header::{CONTENT_TYPE, HOST},
-};
+use hyper::{Method, StatusCode, body::Bytes, header::CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 
 use super::{
     LoadError,
-    client::{Target, body_of, connect},
+    access::Access,
+    client::{Link, body_of},
 };
 use crate::{
     endpoint::{Changed, IndexEntry},
@@ -38,8 +35,8 @@ pub enum ModelChange {
 /// # Errors
 ///
 /// [`LoadError`] when there is no server, or it manages no models.
-pub fn model_index(url: &str) -> Result<Vec<IndexEntry>, LoadError> {
-    post(url, "/v2/repository/index")
+pub fn model_index(url: &str, access: &Access) -> Result<Vec<IndexEntry>, LoadError> {
+    post(url, access, "/v2/repository/index")
 }
 
 /// Has the server change what is served of a model, and waits until it has. Blocks.
@@ -47,31 +44,34 @@ pub fn model_index(url: &str) -> Result<Vec<IndexEntry>, LoadError> {
 /// # Errors
 ///
 /// [`LoadError`] when there is no server, or it says why it cannot.
-pub fn change_model(url: &str, name: &str, change: ModelChange) -> Result<Changed, LoadError> {
+pub fn change_model(
+    url: &str,
+    access: &Access,
+    name: &str,
+    change: ModelChange,
+) -> Result<Changed, LoadError> {
     let verb = match change {
         ModelChange::Load => "load",
         ModelChange::Unload => "unload",
         ModelChange::Rollback => "rollback",
     };
-    post(url, &format!("/v2/repository/models/{}/{verb}", encode(name)))
+    post(url, access, &format!("/v2/repository/models/{}/{verb}", encode(name)))
 }
 
-fn post<T: DeserializeOwned>(url: &str, path: &str) -> Result<T, LoadError> {
-    let address = Target::parse(url)?.address;
+fn post<T: DeserializeOwned>(url: &str, access: &Access, path: &str) -> Result<T, LoadError> {
+    let (link, _) = Link::to(url, access)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Start)?;
     let fail = |problem: String| LoadError::Reply { path: path.to_owned(), problem };
-    let request = Request::post(path)
-        .header(HOST, &address)
+    let request = link
+        .request(Method::POST, path)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from_static(b"{}")))
         .map_err(|error| fail(format!("never, for it cannot be asked: {error}")))?;
     let (status, body) = runtime.block_on(async {
-        let connected = connect(&address).await;
-        let mut connection =
-            connected.map_err(|source| LoadError::Connect { address: address.clone(), source })?;
+        let mut connection = link.connection().await?;
         let answer = tokio::time::timeout(PATIENCE, connection.send_request(request));
         let response = answer
             .await

@@ -12,6 +12,7 @@
 //! A slow server cannot hold the schedule up: when [`LoadOptions::connections`] queries are under
 //! way, the next counts as failed with reason `client_saturated`.
 
+mod access;
 mod client;
 mod clock;
 mod driver;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use mprec_router::sim::{SpecError, Trace};
 
 pub use self::{
+    access::{Access, AccessError},
     client::{describe, is_ready, metrics_text},
     driver::run,
     encode::WireFormat,
@@ -39,8 +41,10 @@ pub use self::{
 /// What to send, where, and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// `http://HOST:PORT`, optionally with `/v2/models/NAME` behind it.
+    /// `http://HOST:PORT` or `https://HOST:PORT`, optionally with `/v2/models/NAME` behind it.
     pub url: String,
+    /// What the server needs of its clients.
+    pub access: Access,
     /// The model; by default that of the URL, or the only one of the server.
     pub model: Option<String>,
     /// The queries: when each is due, its samples, its budget, its floor and its priority.
@@ -58,6 +62,7 @@ impl LoadOptions {
     pub fn new(url: &str, trace: Trace) -> Self {
         Self {
             url: url.to_owned(),
+            access: Access::default(),
             model: None,
             trace,
             connections: 256,
@@ -85,7 +90,9 @@ pub struct Progress {
 #[non_exhaustive]
 pub enum LoadError {
     /// The URL cannot be used.
-    #[error("`{url}` {problem}; use `http://HOST:PORT`, optionally with `/v2/models/NAME`")]
+    #[error(
+        "`{url}` {problem}; use `http://HOST:PORT` or `https://HOST:PORT`, optionally with `/v2/models/NAME`"
+    )]
     Url {
         /// As given.
         url: String,
@@ -101,6 +108,17 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// Something answers, but no secure connection can be had.
+    #[error(
+        "there is no secure connection to `{address}`; does it speak TLS, and is `--ca` that of its certificate?"
+    )]
+    Untrusted {
+        /// Host and port.
+        address: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something answers, but not as an mprec server does.
     #[error("`{path}` was answered {problem}; is this an mprec server?")]
     Reply {
@@ -108,6 +126,16 @@ pub enum LoadError {
         path: String,
         /// What came back.
         problem: String,
+    },
+    /// The server wants a key.
+    #[error(
+        "`{path}` was answered with status {status}: the server wants a key, or another one (`--key-file`)"
+    )]
+    Key {
+        /// What was asked for.
+        path: String,
+        /// The status.
+        status: u16,
     },
     /// The server has several models.
     #[error("the server has the models {models:?}; name one")]

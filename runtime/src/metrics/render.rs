@@ -66,6 +66,7 @@ impl Metrics {
         }
         page.start("mprec_queries_refused_total", "counter", "Queries refused, by reason.");
         page.counter_by("mprec_queries_refused_total", "reason", &self.refused);
+        self.render_security(&mut page);
         let name = "mprec_promises_total";
         page.start(name, "counter", "Queries by whether the predicted finish time was kept.");
         page.value(name, &[("kept", "yes")], self.promises.kept.get());
@@ -78,6 +79,20 @@ impl Metrics {
         self.render_triton(&mut page, &machine);
         self.render_process(&mut page, &machine);
         page.finish()
+    }
+
+    fn render_security(&self, page: &mut Page) {
+        let name = "mprec_tls_handshakes_total";
+        page.start(name, "counter", "TLS handshakes, by how they ended.");
+        page.counter_by(name, "result", &self.handshakes);
+        let name = "mprec_requests_unauthenticated_total";
+        page.start(name, "counter", "Requests without a key that lets them in, by what was wrong.");
+        page.counter_by(name, "reason", &self.unauthenticated);
+        let name = "mprec_requests_by_key_total";
+        page.start(name, "counter", "Requests by the name of the key that let them in.");
+        for (key, used) in self.key_uses() {
+            page.value(name, &[("key", &key)], used.get());
+        }
     }
 
     /// By the names that every Prometheus client library uses.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     record::RecordStats,
+    security::{HandshakeEnd, KeyRefusal},
     service::{Answer, Refusal, Service},
 };
 
@@ -41,6 +42,12 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// TLS handshakes, by how they ended.
+    pub handshakes: CounterBy<HandshakeEnd>,
+    /// Requests without a key that lets them in.
+    pub unauthenticated: CounterBy<KeyRefusal>,
+    /// The names of the keys, with the requests that had each.
+    key_uses: Mutex<Vec<(String, Arc<Counter>)>>,
     /// Ids outside their vocabulary that the schema's rule replaced.
     pub unknown_ids: Counter,
     pub(super) refused: CounterBy<Reason>,
@@ -86,6 +93,9 @@ impl Metrics {
             requests_in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            handshakes: CounterBy::default(),
+            unauthenticated: CounterBy::default(),
+            key_uses: Mutex::default(),
             unknown_ids: Counter::default(),
             refused: CounterBy::default(),
             cancelled: Counter::default(),
@@ -103,6 +113,15 @@ impl Metrics {
                 .collect(),
             slas,
         }
+    }
+
+    /// From now on the uses of these keys are shown, and of no others.
+    pub fn show_keys(&self, uses: Vec<(String, Arc<Counter>)>) {
+        *self.key_uses.lock().unwrap_or_else(PoisonError::into_inner) = uses;
+    }
+
+    pub(super) fn key_uses(&self) -> Vec<(String, Arc<Counter>)> {
+        self.key_uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The metrics of a version of a model.

@@ -8,7 +8,7 @@ use mprec_router::{
     mapping::{Choice, Measures, Problem},
     sim::{Trace, simulate},
 };
-use mprec_runtime::load::{LoadOptions, LoadReport, StoredRows, describe};
+use mprec_runtime::load::{Access, LoadOptions, LoadReport, StoredRows, describe};
 use serde::Serialize;
 
 use super::super::{
@@ -62,7 +62,7 @@ pub(super) fn replay(
     let rows: StoredRows = match data {
         Some(folder) => stored_rows(&Dataset::open(folder).or_bad_input()?)?,
         None => {
-            let schema = describe(server.url(), None)?.mprec.schema;
+            let schema = describe(server.url(), &Access::default(), None)?.mprec.schema;
             StoredRows::random(&schema, MADE_UP, 1)?
         }
     };

@@ -7,6 +7,8 @@ mod hostile;
 mod infer;
 mod overhead;
 mod repository;
+#[cfg(feature = "tls")]
+mod secure;
 mod stream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -57,19 +59,27 @@ impl Server {
     }
 
     async fn with(config: GrpcConfig) -> Self {
-        Self::of(config, None).await
+        Self::of(config, |endpoint| endpoint).await
     }
 
-    /// One on which models may be managed, if there is a `control`.
-    async fn of(config: GrpcConfig, control: Option<Arc<dyn Control>>) -> Self {
+    /// One on which models may be managed.
+    async fn with_control(control: Arc<dyn Control>) -> Self {
+        Self::of(GrpcConfig::default(), |endpoint| endpoint.with_control(control)).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn with_keys(keys: Arc<crate::security::KeyRing>) -> Self {
+        Self::of(GrpcConfig::default(), |endpoint| endpoint.with_keys(keys)).await
+    }
+
+    async fn of(config: GrpcConfig, with: impl FnOnce(Endpoint<Fake>) -> Endpoint<Fake>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
-        let mut endpoint =
-            Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
-        endpoint.control = control;
+        let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
+        let endpoint = with(endpoint);
         let task = tokio::spawn(serve(vec![listener.into()], Arc::new(endpoint), config, async {
             let _ = stopped.await;
         }));

@@ -8,13 +8,10 @@ use tonic::Code;
 use super::{Server, expect_error};
 use crate::{
     endpoint::{Change, Changed, Control, ControlError, ExpectedConfig, IndexEntry, ModelState},
-    grpc::{
-        GrpcConfig,
-        protocol::inference::{
-            ModelRepositoryParameter, RepositoryIndexRequest, RepositoryModelLoadRequest,
-            RepositoryModelUnloadRequest, ServerMetadataRequest,
-            model_repository_parameter::ParameterChoice,
-        },
+    grpc::protocol::inference::{
+        ModelRepositoryParameter, RepositoryIndexRequest, RepositoryModelLoadRequest,
+        RepositoryModelUnloadRequest, ServerMetadataRequest,
+        model_repository_parameter::ParameterChoice,
     },
 };
 
@@ -85,7 +82,7 @@ fn load(name: &str, parameters: &[(&str, ParameterChoice)]) -> RepositoryModelLo
 #[tokio::test]
 async fn models_are_listed_loaded_and_unloaded() {
     let repository = Arc::new(Repository::default());
-    let server = Server::of(GrpcConfig::default(), Some(Arc::clone(&repository) as _)).await;
+    let server = Server::with_control(Arc::clone(&repository) as _).await;
     let mut client = server.client().await;
 
     let described = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
@@ -116,7 +113,7 @@ async fn models_are_listed_loaded_and_unloaded() {
 #[tokio::test]
 async fn what_cannot_be_done_changes_nothing_and_says_why() {
     let repository = Arc::new(Repository::default());
-    let server = Server::of(GrpcConfig::default(), Some(Arc::clone(&repository) as _)).await;
+    let server = Server::with_control(Arc::clone(&repository) as _).await;
     let mut client = server.client().await;
     let file = ParameterChoice::BytesParam(vec![0; 8].into());
     for (request, status, code, says) in [
