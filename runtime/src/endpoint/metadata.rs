@@ -6,7 +6,7 @@ use mprec_representations::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
+use super::inputs::{DENSE, LENGTHS, RAW_DENSE, RAW_SPARSE, SCORES, SPARSE, WEIGHTS};
 use crate::service::Model;
 
 /// The extensions of the protocol that are implemented.
@@ -70,6 +70,10 @@ pub struct ModelDetails {
     pub paths: BTreeMap<String, PathDetails>,
     /// The inputs that replace `sparse` when bags hold any number of ids.
     pub multi_hot_inputs: Vec<TensorMetadata>,
+    /// The inputs that replace `dense` and `sparse` when values are raw; absent where the bundle carries no
+    /// preprocessing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raw_inputs: Vec<TensorMetadata>,
 }
 
 /// What a client may know of a path.
@@ -123,6 +127,13 @@ impl ModelMetadata {
                     tensor(LENGTHS, "INT64", &[-1, features]),
                     tensor(WEIGHTS, "FP32", &[-1]),
                 ],
+                raw_inputs: match model.preprocessor {
+                    Some(_) => vec![
+                        tensor(RAW_DENSE, "BYTES", &[-1, width]),
+                        tensor(RAW_SPARSE, "BYTES", &[-1, features]),
+                    ],
+                    None => Vec::new(),
+                },
             },
         }
     }

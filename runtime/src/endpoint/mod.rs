@@ -18,6 +18,7 @@ mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
 mod parameters;
+mod raw;
 mod scoring;
 mod statistics;
 mod statuses;
@@ -32,7 +33,7 @@ pub(crate) use self::{
     load::LoadForm,
     parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     scoring::ScoreQuery,
-    tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+    tensor::{MAX_RANK, Numbers, Tensor, Texts, bad_input, expect_bytes, shape_of, wrong_shape},
 };
 pub use self::{
     control::{Change, Changed, Control, ControlError, IndexEntry, ModelState},

@@ -6,6 +6,7 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+mod raw;
 mod stream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -56,9 +57,13 @@ impl Server {
     }
 
     async fn with(config: GrpcConfig) -> Self {
+        Self::of(Fake::new(OutOfVocabulary::Zero), config).await
+    }
+
+    async fn of(fake: Fake, config: GrpcConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
+        let service = Arc::new(fake);
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());

@@ -8,6 +8,7 @@ mod hostile;
 mod infer;
 mod listening;
 mod overhead;
+mod raw;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -50,9 +51,13 @@ impl Server {
     }
 
     async fn with_limits(rule: OutOfVocabulary, config: HttpConfig, limits: Limits) -> Self {
+        Self::of(Fake::new(rule), config, limits).await
+    }
+
+    async fn of(fake: Fake, config: HttpConfig, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Arc::new(Fake::new(rule));
+        let service = Arc::new(fake);
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), limits);
