@@ -64,6 +64,11 @@ impl Dataset {
         })
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What the folder says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

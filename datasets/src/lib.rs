@@ -24,12 +24,15 @@
 //!
 //! What a line holds is a [`Layout`]; nothing else knows a data set by name. Rows keep their order
 //! throughout, because in click logs it is the order of time: what is held out comes after what
-//! trains. [`Preprocessor`] treats raw rows at serving time as the folder's were treated.
+//! trains. [`Preprocessor`] treats raw rows at serving time as the folder's were treated,
+//! and a bundle carries it.
 
+mod bundle;
 mod dataset;
 mod error;
 mod permutation;
 mod preprocessor;
+mod raw;
 mod source;
 
 pub mod folder;
@@ -40,6 +43,7 @@ pub mod stats;
 pub mod synthetic;
 pub mod token;
 
+pub use self::bundle::bundle_preprocessing;
 pub use self::dataset::{Dataset, LabelledBatch, Rows};
 pub use self::error::{DatasetError, LayoutError, MalformedLine, PrepareError};
 pub use self::folder::{Coding, Manifest, Split, Splits};
@@ -49,7 +53,8 @@ pub use self::prepare::{
     MalformedLimit, PrepareOptions, PrepareReport, Progress, Recipe, Stage, prepare,
 };
 pub use self::preprocessor::Preprocessor;
-pub use self::read::LineError;
+pub use self::raw::{RawDense, RawError, RawProblem};
+pub use self::read::{LineError, ValueError};
 pub use self::source::Source;
 pub use self::stats::AccessStatistics;
 pub use self::synthetic::{Synthetic, SyntheticOptions, prepare_synthetic};

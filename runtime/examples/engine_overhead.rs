@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         max_samples: 4_096,
         sla: Duration::from_millis(10),
         paths: BTreeMap::new(),
+        preprocessor: None,
     });
     let engine = start(&model)?;
     let mut out = std::io::stdout().lock();

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mprec_datasets::Preprocessor;
 use mprec_representations::{Batch, BatchShape, Schema};
 use tokio::sync::oneshot;
 
@@ -35,6 +36,8 @@ pub struct Model {
     pub sla: Duration,
     /// The paths that may answer, with their expected accuracy.
     pub paths: BTreeMap<String, f64>,
+    /// Turns raw values into features, if the bundle carries what that takes.
+    pub preprocessor: Option<Arc<Preprocessor>>,
 }
 
 /// Samples to score together, by a deadline.

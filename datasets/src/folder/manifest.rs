@@ -233,6 +233,18 @@ impl Manifest {
 
 impl Preprocessing {
     fn check(&self, schema: &Schema) -> Result<(), String> {
+        self.check_features(schema)?;
+        let tables = self.layout.fields().joins.iter().map(|join| table_file(&join.table));
+        if self.vocabulary.as_ref().is_some_and(|entry| entry.file != VOCABULARY)
+            || !tables.eq(self.tables.iter().map(|entry| entry.file.clone()))
+        {
+            return Err("its files are called otherwise than such files are".into());
+        }
+        Ok(())
+    }
+
+    /// That it is of these features, and names the files that it needs, whatever they are called.
+    pub(crate) fn check_features(&self, schema: &Schema) -> Result<(), String> {
         let fields = self.layout.fields();
         let dense = fields.dense.iter().map(|dense| &dense.name);
         let sparse = fields.sparse.iter().map(|sparse| &sparse.name);
@@ -242,13 +254,10 @@ impl Preprocessing {
             return Err("its layout and its schema name other features".into());
         }
         self.coding.check()?;
-        let vocabulary = self.vocabulary.as_ref().map(|entry| entry.file.as_str());
-        let expected = matches!(self.coding, Coding::Vocabulary { .. }).then_some(VOCABULARY);
-        if vocabulary != expected {
+        if self.vocabulary.is_some() != matches!(self.coding, Coding::Vocabulary { .. }) {
             return Err("its coding and its vocabulary file contradict each other".into());
         }
-        let tables = fields.joins.iter().map(|join| table_file(&join.table));
-        if !tables.eq(self.tables.iter().map(|entry| entry.file.clone())) {
+        if self.tables.len() != fields.joins.len() {
             return Err("its tables are not those that the layout joins".into());
         }
         Ok(())

@@ -88,7 +88,7 @@ impl Table {
     }
 
     /// The value in `column` of the row with this key; empty if there is no such row.
-    pub(super) fn get(&self, key: &[u8], column: usize) -> &[u8] {
+    pub(crate) fn get(&self, key: &[u8], column: usize) -> &[u8] {
         self.rows.get(key).map_or(&[], |row| {
             let place = &row[column];
             &self.text[place.start as usize..place.end as usize]

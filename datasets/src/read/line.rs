@@ -59,6 +59,35 @@ pub enum LineError {
     },
 }
 
+/// Why a text is not a value of its feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Not a 64-bit integer.
+    #[error("is not an integer of 64 bits")]
+    Integer,
+    /// Not a finite decimal number.
+    #[error("is not a finite number")]
+    Number,
+    /// Not 8 hexadecimal digits.
+    #[error("is not 8 hexadecimal digits")]
+    Hex,
+    /// Not a date and time.
+    #[error("is not a time `YYYY-MM-DD hh:mm:ss`")]
+    Time,
+}
+
+impl ValueError {
+    fn in_column(self, column: usize) -> LineError {
+        match self {
+            Self::Integer => LineError::Integer { column },
+            Self::Number => LineError::Number { column },
+            Self::Hex => LineError::Hex { column },
+            Self::Time => LineError::Time { column },
+        }
+    }
+}
+
 /// Rows of some consecutive lines, as columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ParsedRows {
@@ -193,47 +222,46 @@ fn push_row(fields: &LineFields, values: &[&[u8]], rows: &mut ParsedRows) -> Res
         });
     }
     for &(at, kind) in &fields.dense {
-        rows.dense.push(dense(kind, values[at], at + 1)?);
+        rows.dense.push(dense(kind, values[at]).map_err(|error| error.in_column(at + 1))?);
     }
     for (&(at, kind), column) in fields.sparse.iter().zip(&mut rows.tokens) {
-        column.push(token(kind, values[at], at + 1)?);
+        column.push(token(kind, values[at]).map_err(|error| error.in_column(at + 1))?);
     }
     Ok(())
 }
 
-fn dense(kind: DenseKind, text: &[u8], column: usize) -> Result<f32, LineError> {
+/// A dense value from its text, which is empty where it is missing.
+pub(crate) fn dense(kind: DenseKind, text: &[u8]) -> Result<f32, ValueError> {
     if text.is_empty() {
         return Ok(0.0);
     }
     match kind {
-        DenseKind::LogInteger => {
-            let value = integer(text).ok_or(LineError::Integer { column })?;
-            Ok(log_of(value))
-        }
+        DenseKind::LogInteger => integer(text).map(log_of).ok_or(ValueError::Integer),
         DenseKind::Number => std::str::from_utf8(text)
             .ok()
             .and_then(|text| text.parse::<f32>().ok())
             .filter(|value| value.is_finite())
-            .ok_or(LineError::Number { column }),
+            .ok_or(ValueError::Number),
         DenseKind::DayFraction => {
-            let seconds = seconds_of_day(text).ok_or(LineError::Time { column })?;
+            let seconds = seconds_of_day(text).ok_or(ValueError::Time)?;
             Ok(seconds as f32 / 86_400.0)
         }
     }
 }
 
-fn token(kind: SparseKind, text: &[u8], column: usize) -> Result<Token, LineError> {
+/// A token from its text, which is empty where it is missing.
+pub(crate) fn token(kind: SparseKind, text: &[u8]) -> Result<Token, ValueError> {
     if text.is_empty() {
         return Ok(Token::MISSING);
     }
     match kind {
         SparseKind::Hex { modulo } => {
-            let value = hex(text).ok_or(LineError::Hex { column })?;
+            let value = hex(text).ok_or(ValueError::Hex)?;
             Ok(Token::of_value(modulo.map_or(value, |modulo| value % modulo)))
         }
         SparseKind::Text => Ok(Token::of_text(text)),
         SparseKind::Hour => {
-            let seconds = seconds_of_day(text).ok_or(LineError::Time { column })?;
+            let seconds = seconds_of_day(text).ok_or(ValueError::Time)?;
             Ok(Token::of_value(seconds / 3600))
         }
     }

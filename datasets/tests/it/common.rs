@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mprec_datasets::{Layout, PrepareOptions, Synthetic, SyntheticOptions};
+use mprec_datasets::{LabelledBatch, Layout, PrepareOptions, Synthetic, SyntheticOptions};
 
 /// Lines in the Criteo layout, of small cardinalities.
 pub(crate) fn lines(rows: u64, seed: u64) -> String {
@@ -16,6 +16,26 @@ pub(crate) fn lines(rows: u64, seed: u64) -> String {
     let mut text = Vec::new();
     Synthetic::new(&options).unwrap().write_lines(0..rows, &mut text).unwrap();
     String::from_utf8(text).unwrap()
+}
+
+/// Every third line with a missing value or two.
+pub(crate) fn with_gaps(text: &str) -> String {
+    let gap = |(at, line): (usize, &str)| {
+        let mut values: Vec<_> = line.split('\t').collect();
+        if at % 3 == 0 {
+            values[14 + at % 26] = "";
+            values[39] = "";
+        }
+        values.join("\t") + "\n"
+    };
+    text.lines().enumerate().map(gap).collect()
+}
+
+/// That two ways come to the same samples. How many ids were unknown is not known of stored ones.
+pub(crate) fn assert_same(one: &LabelledBatch, other: &LabelledBatch) {
+    assert_eq!(one.batch.dense(), other.batch.dense());
+    assert_eq!(one.batch.ids(), other.batch.ids());
+    assert_eq!(one.labels, other.labels);
 }
 
 pub(crate) fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {

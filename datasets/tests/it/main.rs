@@ -6,5 +6,6 @@ mod common;
 mod damaged;
 mod open_bandit;
 mod prepare;
+mod raw;
 mod real_criteo;
 mod synthetic;

@@ -7,11 +7,11 @@ use mprec_datasets::{
     Recipe, Split, prepare,
 };
 
-fn sample(file: &str) -> PathBuf {
+pub(crate) fn sample(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/open_bandit").join(file)
 }
 
-fn options(output: PathBuf) -> PrepareOptions {
+pub(crate) fn options(output: PathBuf) -> PrepareOptions {
     let layout = Layout::preset("open-bandit").unwrap();
     let mut options = PrepareOptions::new(vec![sample("impressions.csv.xz")], output, layout);
     let Recipe::New { tables, .. } = &mut options.recipe else { unreachable!() };

@@ -69,12 +69,12 @@ pub enum BundleError {
         /// The names there are.
         known: Vec<String>,
     },
-    /// The tensor file has another size than the manifest says.
+    /// A file has another size than the manifest says.
     #[error(
         "`{file}` has {got} bytes, the manifest says {expected}; it is truncated or from another bundle"
     )]
     Size {
-        /// The tensor file.
+        /// The file.
         file: String,
         /// Its size.
         got: u64,
@@ -126,6 +126,12 @@ pub enum BundleError {
     #[error("`{file}` does not match its digest; its header is damaged")]
     FileDigest {
         /// The tensor file.
+        file: String,
+    },
+    /// A file without tensors is not as it was written.
+    #[error("`{file}` does not match its digest; it is damaged or from another bundle")]
+    RawDigest {
+        /// The file.
         file: String,
     },
     /// A parameter is NaN or infinite.

@@ -43,6 +43,38 @@ pub struct Preprocessing {
     pub vocabulary_sha256: Option<String>,
     /// The dataset and its preparation, for people.
     pub source: String,
+    /// All of it, so that whoever has the bundle can turn raw rows into features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawRows>,
+}
+
+/// How raw rows become features, with the files that it takes. What `layout` and `coding` may hold is known to the crate
+/// of data sets and described in `docs/bundle.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRows {
+    /// The columns of a raw row, and what becomes of each.
+    pub layout: serde_json::Value,
+    /// How tokens become ids.
+    pub coding: serde_json::Value,
+    /// The tokens behind the ids, unless ids are hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<FileEntry>,
+    /// Tables that the layout joins, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<FileEntry>,
+}
+
+/// A file of the bundle that holds no tensors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its name in the bundle's own folder.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Digest of its content, in lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// What was applied to every dense value.
@@ -171,7 +203,16 @@ impl Manifest {
             }
             variant.check(self)?;
         }
-        Ok(())
+        match &self.preprocessing {
+            Some(preprocessing) => preprocessing.check(),
+            None => Ok(()),
+        }
+    }
+
+    /// The files that turn raw rows into features.
+    pub fn raw_files(&self) -> impl Iterator<Item = &FileEntry> {
+        let raw = self.preprocessing.iter().filter_map(|preprocessing| preprocessing.raw.as_ref());
+        raw.flat_map(|raw| raw.vocabulary.iter().chain(&raw.tables))
     }
 
     /// The variant of this name.
@@ -186,6 +227,23 @@ impl Manifest {
                 known: self.variants.iter().map(|variant| variant.name.clone()).collect(),
             }
         })
+    }
+}
+
+impl Preprocessing {
+    fn check(&self) -> Result<(), BundleError> {
+        let fail = |what: String| Err(BundleError::Inconsistent(what));
+        let Some(raw) = &self.raw else { return Ok(()) };
+        let vocabulary = raw.vocabulary.as_ref();
+        if vocabulary.map(|entry| &entry.sha256) != self.vocabulary_sha256.as_ref() {
+            return fail("its vocabulary is not that of `vocabulary_sha256`".to_owned());
+        }
+        for entry in vocabulary.into_iter().chain(&raw.tables) {
+            if !is_file_name(&entry.file) {
+                return fail(format!("file {:?} must lie in the bundle's own folder", entry.file));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -207,8 +265,7 @@ impl VariantEntry {
         }
         match (&self.architecture, &self.file) {
             (Architecture::Dlrm(_), Some(file)) => {
-                // A plain name: nothing outside the folder can be reached through a manifest.
-                if !is_name(file) || file.starts_with('.') {
+                if !is_file_name(file) {
                     return fail("must name a file in the bundle's own folder");
                 }
                 if self.sha256.is_none() {
@@ -233,6 +290,11 @@ impl VariantEntry {
         }
         Ok(())
     }
+}
+
+/// A plain name: nothing outside the folder can be reached through a manifest.
+fn is_file_name(name: &str) -> bool {
+    is_name(name) && !name.starts_with('.')
 }
 
 /// Whether `name` can stand in a URL, a path and a file system unchanged: `[a-z0-9_.-]+`, at most

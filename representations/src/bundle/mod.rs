@@ -5,6 +5,7 @@
 //!   manifest.json          schema, preprocessing, and per variant its architecture, tensors, digests, quality
 //!   manifest.sha256        digest of the manifest, as `sha256sum manifest.json` prints it
 //!   <variant>.safetensors  tensors named as in facebookresearch/dlrm
+//!   vocabulary-….bin       optional: the tokens behind the ids; table-….csv, tables that raw rows are joined with
 //! ```
 //!
 //! Opening reads the manifest and the headers of the tensor files and maps the files; it copies no
@@ -22,8 +23,8 @@ mod write;
 
 pub use error::BundleError;
 pub use manifest::{
-    Architecture, DenseTransform, FORMAT, Manifest, Preprocessing, Quality, QualitySource,
-    TensorEntry, VariantEntry, is_name,
+    Architecture, DenseTransform, FORMAT, FileEntry, Manifest, Preprocessing, Quality,
+    QualitySource, RawRows, TensorEntry, VariantEntry, is_name,
 };
 pub use read::Bundle;
 pub use write::BundleWriter;

@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::Metadata};
 
 use super::{
     Architecture, BundleError, MANIFEST, MANIFEST_DIGEST, Manifest, TensorEntry, VariantEntry,
-    digest,
+    digest, write::digest_file,
 };
 use crate::{
     dlrm::{Dlrm, ModelError},
@@ -40,8 +40,8 @@ pub struct Bundle {
 impl Bundle {
     /// Opens the bundle in `folder`.
     ///
-    /// Checks the manifest (against its digest too, if that is there), and the header of every
-    /// tensor file against the manifest. Copies no tensor and reads none of their bytes.
+    /// Checks the manifest (against its digest too, if that is there), the header of every tensor
+    /// file against the manifest, and the sizes of other files. Copies no tensor and reads none of their bytes.
     ///
     /// The files must not be changed while the bundle is open: write a new folder instead.
     ///
@@ -70,6 +70,14 @@ impl Bundle {
                 let (map, weights) = open_tensors(&bundle.folder, file, variant)?;
                 bundle.files.insert(variant.name.clone(), map);
                 bundle.weights.insert(variant.name.clone(), weights);
+            }
+        }
+        for entry in bundle.manifest.raw_files() {
+            let path = bundle.folder.join(&entry.file);
+            let got = std::fs::metadata(&path).map_err(BundleError::io(&path))?.len();
+            if got != entry.bytes {
+                let (file, expected) = (entry.file.clone(), entry.bytes);
+                return Err(BundleError::Size { file, got, expected });
             }
         }
         Ok(bundle)
@@ -151,6 +159,13 @@ impl Bundle {
                 verify_tensors(file, variant, map, &self.weights[&variant.name])?;
             }
             self.program(&variant.name)?;
+        }
+        for entry in self.manifest.raw_files() {
+            let path = self.folder.join(&entry.file);
+            let found = digest_file(&path, &mut |_| {}).map_err(BundleError::io(&path))?;
+            if found != (entry.bytes, entry.sha256.clone()) {
+                return Err(BundleError::RawDigest { file: entry.file.clone() });
+            }
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use safetensors::{Dtype, View};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Architecture, BundleError, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest, Preprocessing, Quality,
-    TensorEntry, VariantEntry, digest, hex,
+    Architecture, BundleError, FORMAT, FileEntry, MANIFEST, MANIFEST_DIGEST, Manifest,
+    Preprocessing, Quality, TensorEntry, VariantEntry, digest, hex,
 };
 use crate::{
     dlrm::{Dlrm, DlrmSpec},
@@ -135,6 +135,50 @@ impl BundleWriter {
         Ok(())
     }
 
+    /// States how raw values became features, and copies the files that this takes from the folder `from`, where they have
+    /// the names that it gives them.
+    ///
+    /// # Errors
+    ///
+    /// [`BundleError::Io`], and [`BundleError::RawDigest`] for a file that is not what `preprocessing` says.
+    pub fn set_preprocessing(
+        &mut self,
+        mut preprocessing: Preprocessing,
+        from: &Path,
+    ) -> Result<(), BundleError> {
+        if let Some(raw) = &mut preprocessing.raw {
+            if let Some(entry) = &mut raw.vocabulary {
+                self.copy(entry, from, "vocabulary", "bin")?;
+            }
+            for (at, entry) in raw.tables.iter_mut().enumerate() {
+                self.copy(entry, from, &format!("table-{at}"), "csv")?;
+            }
+        }
+        self.manifest.preprocessing = Some(preprocessing);
+        Ok(())
+    }
+
+    /// Copies a file into the bundle, where it is named after its content as variants are.
+    fn copy(
+        &self,
+        entry: &mut FileEntry,
+        from: &Path,
+        stem: &str,
+        extension: &str,
+    ) -> Result<(), BundleError> {
+        let temporary = self.folder.join(format!(".{stem}.{extension}.new"));
+        let path = from.join(&entry.file);
+        fs::copy(&path, &temporary).map_err(BundleError::io(&path))?;
+        let found = digest_file(&temporary, &mut |_| {}).map_err(BundleError::io(&temporary))?;
+        if found != (entry.bytes, entry.sha256.clone()) {
+            fs::remove_file(&temporary).map_err(BundleError::io(&temporary))?;
+            return Err(BundleError::RawDigest { file: entry.file.clone() });
+        }
+        entry.file = format!("{stem}-{}.{extension}", &found.1[..12]);
+        let path = self.folder.join(&entry.file);
+        fs::rename(&temporary, &path).map_err(BundleError::io(&path))
+    }
+
     /// Adds the mean of the logits of variants that are there already.
     pub fn add_ensemble(&mut self, name: &str, members: &[&str], quality: Option<Quality>) {
         self.replace(VariantEntry {
@@ -206,9 +250,13 @@ impl BundleWriter {
             let path = entry.map_err(BundleError::io(&self.folder))?.path();
             let used = |name: &str| {
                 self.manifest.variants.iter().any(|variant| variant.file.as_deref() == Some(name))
+                    || self.manifest.raw_files().any(|entry| entry.file == name)
             };
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.ends_with(".safetensors") && !used(name) {
+            let ours = name.ends_with(".safetensors")
+                || name.starts_with("vocabulary-") && name.ends_with(".bin")
+                || name.starts_with("table-") && name.ends_with(".csv");
+            if ours && !used(name) {
                 fs::remove_file(&path).map_err(BundleError::io(&path))?;
             }
         }
@@ -220,7 +268,10 @@ impl BundleWriter {
 const CHUNK: usize = 4 << 20;
 
 /// Size and digest of a file that may be larger than memory.
-fn digest_file(path: &Path, progress: &mut dyn FnMut(u64)) -> std::io::Result<(u64, String)> {
+pub(super) fn digest_file(
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> std::io::Result<(u64, String)> {
     let mut file = fs::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK];

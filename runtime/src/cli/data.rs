@@ -1,15 +1,18 @@
 //! `mprec data`: raw click logs to prepared folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{anyhow, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use mprec_datasets::{
-    Coding, Dataset, Layout, PrepareOptions, PrepareReport, Progress, Recipe, Split, Stage, prepare,
+    Coding, Dataset, Layout, PrepareOptions, PrepareReport, Progress, Recipe, Split, Stage,
+    bundle_preprocessing, prepare,
 };
+use mprec_representations::{BundleWriter, bundle::RawRows};
 use serde::Serialize;
 
 use super::{
-    InputError as _, Output, Run,
+    Failure, InputError as _, Output, Run,
     output::{self, Unit},
 };
 
@@ -24,6 +27,14 @@ pub(super) enum Command {
         /// Compare every file with its digest.
         #[arg(long)]
         verify: bool,
+    },
+    /// Put what the rows were prepared with into a bundle, so that its server takes raw values. `mprec train` does so too.
+    Attach {
+        /// The prepared folder that the bundle's models were trained on.
+        folder: PathBuf,
+        /// The bundle's folder.
+        #[arg(long)]
+        bundle: PathBuf,
     },
 }
 
@@ -137,6 +148,7 @@ impl Command {
                 }
                 show(&dataset, output)
             }
+            Self::Attach { folder, bundle } => attach(folder, bundle, output),
         }
     }
 }
@@ -167,6 +179,69 @@ impl Prepare {
         prepare_with_bar(&options, output)?;
         show(&Dataset::open(&self.out)?, output)
     }
+}
+
+#[derive(Serialize)]
+struct Attached<'a> {
+    bundle: &'a Path,
+    data: String,
+    /// Bytes of the files that the bundle has more.
+    bytes: u64,
+}
+
+fn attach(folder: &Path, bundle: &Path, output: &Output) -> Run {
+    let dataset = Dataset::open(folder).or_bad_input()?;
+    let mut writer = BundleWriter::open(bundle).or_bad_input()?;
+    let preprocessing = bundle_preprocessing(dataset.manifest());
+    if preprocessing.raw.is_none() {
+        return Err(Failure::input(anyhow!(
+            "the rows of `{}` were made up, so there is no way from raw values to them",
+            folder.display()
+        )));
+    }
+    let (ours, theirs) = (dataset.schema(), &writer.manifest().schema);
+    if ours.dense() != theirs.dense() || ours.sparse() != theirs.sparse() {
+        return Err(Failure::input(anyhow!(
+            "bundle `{}` has other features than `{}`: it was trained on other data",
+            bundle.display(),
+            folder.display()
+        )));
+    }
+    check_vocabulary(&writer, &dataset).or_bad_input()?;
+    writer.set_preprocessing(preprocessing, folder).or_bad_input()?;
+    writer.finish()?;
+    let report = Attached {
+        bundle,
+        data: dataset.label(),
+        bytes: writer.manifest().raw_files().map(|file| file.bytes).sum(),
+    };
+    output.result(&report, || {
+        format!(
+            "`{}` now carries the preprocessing of {} ({}): its server takes raw values.",
+            report.bundle.display(),
+            report.data,
+            output::bytes(report.bytes)
+        )
+    })
+}
+
+/// Refuses data whose ids stand for other values than those of the bundle, where the bundle says which.
+pub(super) fn check_vocabulary(writer: &BundleWriter, dataset: &Dataset) -> anyhow::Result<()> {
+    let ours = bundle_preprocessing(dataset.manifest());
+    let Some(theirs) = &writer.manifest().preprocessing else { return Ok(()) };
+    let vocabulary =
+        theirs.vocabulary_sha256.is_none() || theirs.vocabulary_sha256 == ours.vocabulary_sha256;
+    let raw = theirs.raw.is_none() || {
+        let coding = |raw: &RawRows| (raw.layout.clone(), raw.coding.clone());
+        theirs.raw.as_ref().map(coding) == ours.raw.as_ref().map(coding)
+    };
+    ensure!(
+        vocabulary && raw,
+        "bundle `{}` was trained on data that was prepared otherwise, so that the same id is another value; prepare the \
+         data with `mprec data prepare --like FOLDER`, FOLDER being what it was trained on",
+        writer.folder().display()
+    );
+    Ok(())
 }
 
 /// Prepares, showing how far it is and, at the end, what was left out.

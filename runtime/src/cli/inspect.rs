@@ -27,6 +27,8 @@ struct Report<'a> {
     dense_features: usize,
     sparse_features: usize,
     rows: u64,
+    /// Whether it carries what turns raw values into features.
+    takes_raw: bool,
     verified: bool,
     variants: Vec<Variant<'a>>,
 }
@@ -68,6 +70,7 @@ impl Inspect {
             dense_features: manifest.schema.dense().len(),
             sparse_features: manifest.schema.sparse().len(),
             rows: manifest.schema.total_rows(),
+            takes_raw: manifest.preprocessing.as_ref().is_some_and(|stated| stated.raw.is_some()),
             verified: self.verify,
             variants,
         };
@@ -120,12 +123,13 @@ impl Report<'_> {
             format!("Quality {how} {}, {}, {samples} rows.\n", quality.dataset, quality.split)
         });
         format!(
-            "Model {} version {}: {} dense and {} sparse features, {} ids.{}\n\n{variants}\n{}",
+            "Model {} version {}: {} dense and {} sparse features, {} ids.{}{}\n\n{variants}\n{}",
             self.model,
             self.version,
             self.dense_features,
             self.sparse_features,
             output::count(self.rows),
+            if self.takes_raw { " Takes raw values." } else { "" },
             if self.verified { " Every byte verified." } else { "" },
             source.unwrap_or_default(),
         )

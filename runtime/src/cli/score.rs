@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, time::Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use mprec_backends::{Path, registry};
+use mprec_datasets::Preprocessor;
 use mprec_representations::{Batch, BatchShape, Bundle, Jagged};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Serialize;
@@ -16,7 +17,8 @@ use super::{InputError as _, Output, Run};
 The input is a safetensors file: `dense` f32 [B, dense features], already transformed; `indices` i64
 [sparse features, total], the ids of every feature's bags one after the other, each feature padded to
 the same total; `offsets` i64 [sparse features, B], where each bag starts. Optionally `lengths` i64
-[sparse features], how many of a feature's indices are real. The output holds `scores` f32 [B].")]
+[sparse features], how many of a feature's indices are real. With --raw it is raw rows, as `mprec data prepare`
+takes them, uncompressed; a label is not looked at. The output holds `scores` f32 [B].")]
 pub(super) struct Score {
     /// The bundle's folder.
     bundle: PathBuf,
@@ -26,6 +28,9 @@ pub(super) struct Score {
     /// Samples, as safetensors.
     #[arg(long)]
     input: PathBuf,
+    /// The input is raw rows, which the bundle's own preprocessing turns into features.
+    #[arg(long)]
+    raw: bool,
     /// Where the scores go.
     #[arg(long)]
     output: PathBuf,
@@ -47,7 +52,11 @@ impl Score {
         let bundle = Bundle::open(&self.bundle).or_bad_input()?;
         let program = bundle.program(self.path.variant()).or_bad_input()?;
         let backend = registry::open(self.path.backend()).or_bad_input()?;
-        let batch = self.read(&BatchShape::new(&bundle.manifest().schema)).or_bad_input()?;
+        let batch = if self.raw {
+            self.read_raw(&bundle).or_bad_input()?
+        } else {
+            self.read(&BatchShape::new(&bundle.manifest().schema)).or_bad_input()?
+        };
         let mut executable = backend.prepare(&program)?;
         let mut scores = vec![0.0; batch.samples()];
         let start = Instant::now();
@@ -75,7 +84,7 @@ impl Score {
         })
     }
 
-    fn read(&self, shape: &BatchShape) -> anyhow::Result<Batch> {
+    fn content(&self) -> anyhow::Result<Vec<u8>> {
         let name = self.input.display();
         let size =
             fs::metadata(&self.input).with_context(|| format!("cannot read `{name}`"))?.len();
@@ -83,7 +92,26 @@ impl Score {
             size <= MAX_INPUT_BYTES,
             "`{name}` has {size} bytes; the limit is {MAX_INPUT_BYTES}"
         );
-        let content = fs::read(&self.input).with_context(|| format!("cannot read `{name}`"))?;
+        fs::read(&self.input).with_context(|| format!("cannot read `{name}`"))
+    }
+
+    fn read_raw(&self, bundle: &Bundle) -> anyhow::Result<Batch> {
+        let preprocessor = Preprocessor::of_bundle(bundle)?.with_context(|| {
+            format!(
+                "bundle `{}` carries no preprocessing; put it there with `mprec data attach`",
+                self.bundle.display()
+            )
+        })?;
+        let content = self.content()?;
+        let encoded = preprocessor.encode(&content).with_context(|| {
+            format!("`{}` holds no raw rows of the bundle", self.input.display())
+        })?;
+        Ok(encoded.batch)
+    }
+
+    fn read(&self, shape: &BatchShape) -> anyhow::Result<Batch> {
+        let name = self.input.display();
+        let content = self.content()?;
         let tensors = SafeTensors::deserialize(&content)
             .with_context(|| format!("`{name}` is not a safetensors file"))?;
         let dense = tensor(&tensors, "dense", Dtype::F32, 2)?;

@@ -5,17 +5,17 @@ use std::{ops::ControlFlow, path::PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use mprec_backends::{BackendKind, Path};
-use mprec_datasets::{Dataset, Split};
+use mprec_datasets::{Dataset, Split, bundle_preprocessing};
 use mprec_representations::{
     Bundle, BundleWriter, Dlrm, Interaction, Quality,
-    bundle::{DenseTransform, MANIFEST, Preprocessing, QualitySource},
+    bundle::{MANIFEST, QualitySource},
 };
 use mprec_trainer::{Checkpoints, Metrics, Recipe, Shape, TrainedVariant, train};
 use serde::Serialize;
 
 use super::{
     Failure, InputError as _, Output, Run,
-    data::Part,
+    data::{self, Part},
     eval::evaluate,
     output::{self, Unit},
 };
@@ -176,18 +176,27 @@ impl Train {
             })
             .collect::<anyhow::Result<Vec<_>>>()
             .or_bad_input()?;
-        let mut writer = if self.out.join(MANIFEST).exists() {
-            let writer = BundleWriter::open(&self.out).or_bad_input()?;
-            if writer.manifest().schema != *dataset.schema() {
-                return Err(Failure::input(anyhow!(
-                    "bundle `{}` has other features than the data; choose another --out",
-                    self.out.display()
-                )));
-            }
-            writer
-        } else {
-            new_bundle(&self.out, &self.model, &self.model_version, &dataset)?
-        };
+        let mut writer =
+            if self.out.join(MANIFEST).exists() {
+                let mut writer = BundleWriter::open(&self.out).or_bad_input()?;
+                if writer.manifest().schema != *dataset.schema() {
+                    return Err(Failure::input(anyhow!(
+                        "bundle `{}` has other features than the data; choose another --out",
+                        self.out.display()
+                    )));
+                }
+                data::check_vocabulary(&writer, &dataset).or_bad_input()?;
+                // One that carries nothing yet, though it is of this very vocabulary.
+                let ours = bundle_preprocessing(dataset.manifest());
+                if writer.manifest().preprocessing.as_ref().is_some_and(|theirs| {
+                    theirs.raw.is_none() && theirs.vocabulary_sha256.is_some()
+                }) {
+                    writer.set_preprocessing(ours, dataset.folder()).or_bad_input()?;
+                }
+                writer
+            } else {
+                new_bundle(&self.out, &self.model, &self.model_version, &dataset)?
+            };
         let mut outcomes = Vec::new();
         for name in &self.variants {
             let checkpoints = self.checkpoints.as_ref().map(|folder| Checkpoints {
@@ -220,23 +229,18 @@ impl Train {
     }
 }
 
-/// A new bundle for models trained on `dataset`.
+/// A new bundle for models trained on `dataset`, with the preprocessing of its raw rows.
 pub(super) fn new_bundle(
     folder: &std::path::Path,
     model: &str,
     version: &str,
     dataset: &Dataset,
 ) -> Result<BundleWriter, Failure> {
-    let preparation = dataset.manifest().preprocessing.as_ref();
-    let preprocessing = Preprocessing {
-        dense: DenseTransform::Log1p,
-        vocabulary_sha256: preparation
-            .and_then(|preparation| preparation.vocabulary.as_ref())
-            .map(|vocabulary| vocabulary.sha256.clone()),
-        source: dataset.label(),
-    };
-    BundleWriter::create(folder, model, version, dataset.schema().clone(), Some(preprocessing))
-        .or_bad_input()
+    let mut writer = BundleWriter::create(folder, model, version, dataset.schema().clone(), None)
+        .or_bad_input()?;
+    let preprocessing = bundle_preprocessing(dataset.manifest());
+    writer.set_preprocessing(preprocessing, dataset.folder()).or_bad_input()?;
+    Ok(writer)
 }
 
 /// Trains a variant, measures it on the held-out rows, and adds it to the bundle.

@@ -81,6 +81,15 @@ pub enum ApiError {
         /// What was given.
         got: String,
     },
+    /// Raw values for a model that cannot take any.
+    #[error(
+        "model `{name}` takes no raw values, as its bundle carries no preprocessing; send `dense` and `sparse`, or put \
+         it into the bundle with `mprec data attach`"
+    )]
+    RawUnsupported {
+        /// The model.
+        name: String,
+    },
     /// The samples are not a batch of the model's schema.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -199,6 +208,7 @@ pub enum ErrorCode {
     Overloaded,
     QualityUnreachable,
     WeightsUnsupported,
+    RawUnsupported,
     DeadlinePassed,
     Unavailable,
     PathFailed,
@@ -207,7 +217,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, Http, Grpc); 30] = [
+const CODES: [(ErrorCode, &str, Http, Grpc); 31] = [
     (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
@@ -245,6 +255,12 @@ const CODES: [(ErrorCode, &str, Http, Grpc); 30] = [
     (
         ErrorCode::WeightsUnsupported,
         "weights_unsupported",
+        Http::UNPROCESSABLE_ENTITY,
+        Grpc::FailedPrecondition,
+    ),
+    (
+        ErrorCode::RawUnsupported,
+        "raw_unsupported",
         Http::UNPROCESSABLE_ENTITY,
         Grpc::FailedPrecondition,
     ),
@@ -329,6 +345,7 @@ impl ApiError {
             Self::BadOutput { .. } => ErrorCode::BadOutput,
             Self::WrongShape { .. } => ErrorCode::WrongShape,
             Self::WrongDtype { .. } => ErrorCode::WrongDtype,
+            Self::RawUnsupported { .. } => ErrorCode::RawUnsupported,
             Self::Batch(BatchError::OutOfVocabulary { .. }) => ErrorCode::IdOutOfRange,
             Self::Batch(BatchError::NotFinite { .. } | BatchError::Weight { .. }) => {
                 ErrorCode::NotFinite

@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use mprec_datasets::{
+    Coding, Layout, PrepareOptions, Preprocessor, Recipe,
+    layout::{Column, DenseColumn, DenseKind, Fields, SparseColumn, SparseKind},
+    prepare,
+};
 use mprec_representations::{Batch, BatchShape, OutOfVocabulary, Schema, SparseFeature};
 use tokio::sync::oneshot;
 
@@ -60,12 +65,55 @@ impl Fake {
                 max_samples: 1000,
                 sla: SLA,
                 paths: BTreeMap::from([("table@cpu".into(), 0.75), ("dhe@cpu".into(), 0.8)]),
+                preprocessor: None,
             }),
             ready: AtomicBool::new(true),
             behaviour: Mutex::new(Behaviour::Score),
             seen: Mutex::new(Vec::new()),
             held: Mutex::new(Vec::new()),
         }
+    }
+
+    /// One that takes raw values too: rows of an integer, a number, a token of 8 digits and two texts, of which those of
+    /// [`RAW`] were prepared.
+    pub(crate) fn raw() -> Self {
+        let at = Column::At;
+        let dense = [("a", at(0), DenseKind::LogInteger), ("b", at(1), DenseKind::Number)];
+        let sparse = [
+            ("s0", at(2), SparseKind::Hex { modulo: None }),
+            ("s1", at(3), SparseKind::Text),
+            ("s2", at(4), SparseKind::Text),
+        ];
+        let layout = Layout::new(Fields {
+            name: "five".into(),
+            delimiter: ',',
+            header: false,
+            columns: Some(5),
+            label: None,
+            dense: dense
+                .map(|(name, column, kind)| DenseColumn { name: name.into(), column, kind })
+                .into(),
+            sparse: sparse
+                .map(|(name, column, kind)| SparseColumn { name: name.into(), column, kind })
+                .into(),
+            joins: Vec::new(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let (rows, out) = (folder.path().join("rows"), folder.path().join("out"));
+        std::fs::write(&rows, raw_lines(&RAW)).unwrap();
+        let mut options = PrepareOptions::new(vec![rows], out.clone(), layout.unwrap());
+        let Recipe::New { coding, .. } = &mut options.recipe else { unreachable!() };
+        *coding = Coding::Vocabulary { min_count: 1, max_tokens: None };
+        options.train_fraction = 1.0;
+        prepare(&options, |_| ()).unwrap();
+        // The vocabulary stays mapped when its folder is gone.
+        let preprocessor = Preprocessor::open(&out).unwrap();
+        let mut fake = Self::new(OutOfVocabulary::Zero);
+        let model = Arc::get_mut(&mut fake.model).expect("nobody else has it");
+        model.shape = BatchShape::new(preprocessor.schema());
+        model.schema = preprocessor.schema().clone();
+        model.preprocessor = Some(Arc::new(preprocessor));
+        fake
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {
@@ -170,6 +218,19 @@ pub(crate) fn score(batch: &Batch) -> Vec<f32> {
         1.0 / (1.0 + sum.abs() / 100.0)
     };
     (0..batch.samples()).map(sample).collect()
+}
+
+/// Raw rows for [`Fake::raw`]: with what is missing, and with text that JSON has to escape.
+pub(crate) const RAW: [[&str; 5]; 4] = [
+    ["3", "0.5", "0000000a", "shoe", "red"],
+    ["-2", "", "0000000b", "", "blue"],
+    ["", "-1.25", "", "sch\u{f6}n", "red"],
+    ["700", "3", "ffffffff", "a\\b\u{1}", ""],
+];
+
+/// Rows as a file has them.
+pub(crate) fn raw_lines(rows: &[[&str; 5]]) -> String {
+    rows.iter().map(|row| row.join(",") + "\n").collect()
 }
 
 /// Two samples for [`Fake`].

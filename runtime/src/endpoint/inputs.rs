@@ -12,11 +12,19 @@
 //! | `sparse` | INT64 | `[total]` | ids, sample by sample and within it feature by feature |
 //! | `sparse_lengths` | INT32 or INT64 | `[n, F]` | number of ids of every bag |
 //! | `sparse_weights` | FP32 | `[total]` | optional, one weight per id |
+//!
+//! or, where the bundle carries its preprocessing, what stands in a raw row:
+//!
+//! | Name | Datatype | Shape | |
+//! |---|---|---|---|
+//! | `raw_dense` | BYTES or INT64 | `[n, D]` | empty where missing |
+//! | `raw_sparse` | BYTES | `[n, F]` | empty where missing |
 
 use mprec_representations::{Batch, Jagged};
 
 use super::{
     error::ApiError,
+    raw,
     tensor::{Tensor, bad_input},
 };
 use crate::service::Model;
@@ -26,6 +34,8 @@ pub(crate) const DENSE: &str = "dense";
 pub(crate) const SPARSE: &str = "sparse";
 pub(crate) const LENGTHS: &str = "sparse_lengths";
 pub(crate) const WEIGHTS: &str = "sparse_weights";
+pub(crate) const RAW_DENSE: &str = "raw_dense";
+pub(crate) const RAW_SPARSE: &str = "raw_sparse";
 pub(crate) const SCORES: &str = "scores";
 
 /// What a request may hold.
@@ -37,7 +47,7 @@ pub(crate) struct InputRow {
 }
 
 /// Every input.
-pub(crate) const INPUTS: [InputRow; 4] = [
+pub(crate) const INPUTS: [InputRow; 6] = [
     InputRow { name: DENSE, datatypes: &["FP32"], about: "[n, D]: the dense features" },
     InputRow {
         name: SPARSE,
@@ -55,6 +65,16 @@ pub(crate) const INPUTS: [InputRow; 4] = [
         datatypes: &["FP32"],
         about: "[total]: one weight per id; needs `sparse_lengths`",
     },
+    InputRow {
+        name: RAW_DENSE,
+        datatypes: &["BYTES", "INT64"],
+        about: "[n, D]: raw values of the dense features, empty where missing; with `raw_sparse` in place of `dense`",
+    },
+    InputRow {
+        name: RAW_SPARSE,
+        datatypes: &["BYTES"],
+        about: "[n, F]: raw values of the sparse features, empty where missing; with `raw_dense` in place of `sparse`",
+    },
 ];
 
 /// The inputs that a request may have.
@@ -64,6 +84,8 @@ pub(crate) struct Inputs<'a> {
     sparse: Option<Tensor<'a>>,
     lengths: Option<Tensor<'a>>,
     weights: Option<Tensor<'a>>,
+    raw_dense: Option<Tensor<'a>>,
+    raw_sparse: Option<Tensor<'a>>,
 }
 
 impl<'a> Inputs<'a> {
@@ -78,11 +100,13 @@ impl<'a> Inputs<'a> {
             SPARSE => (SPARSE, &mut self.sparse),
             LENGTHS => (LENGTHS, &mut self.lengths),
             WEIGHTS => (WEIGHTS, &mut self.weights),
+            RAW_DENSE => (RAW_DENSE, &mut self.raw_dense),
+            RAW_SPARSE => (RAW_SPARSE, &mut self.raw_sparse),
             other => {
                 return Err(bad_input(
                     other,
-                    "is unknown; known are `dense`, `sparse`, `sparse_lengths` and \
-                     `sparse_weights`",
+                    "is unknown; known are `dense`, `sparse`, `sparse_lengths`, \
+                     `sparse_weights`, `raw_dense` and `raw_sparse`",
                 ));
             }
         };
@@ -96,18 +120,20 @@ impl<'a> Inputs<'a> {
     /// Compares the inputs with the model and makes the batch.
     pub(crate) fn batch(self, model: &Model) -> Result<Batch, ApiError> {
         let missing = |name| bad_input(name, "is missing");
+        if self.raw_dense.is_some() || self.raw_sparse.is_some() {
+            let others = [self.dense, self.sparse, self.lengths, self.weights];
+            if let Some(other) = others.iter().flatten().next() {
+                return Err(other.bad("cannot stand beside `raw_dense` and `raw_sparse`"));
+            }
+            let dense = self.raw_dense.ok_or_else(|| missing(RAW_DENSE))?;
+            let sparse = self.raw_sparse.ok_or_else(|| missing(RAW_SPARSE))?;
+            return raw::batch(model, dense, sparse);
+        }
         let dense = self.dense.ok_or_else(|| missing(DENSE))?;
         let sparse = self.sparse.ok_or_else(|| missing(SPARSE))?;
         let (width, features) = (model.shape.dense_width(), model.shape.features());
 
-        let samples = dense.shape.first().copied().unwrap_or_default();
-        dense.expect_shape(&[samples, width])?;
-        if samples == 0 {
-            return Err(dense.wrong_shape("holds no samples; send at least one"));
-        }
-        if samples > model.max_samples {
-            return Err(ApiError::TooManySamples { samples, limit: model.max_samples });
-        }
+        let samples = samples_of(&dense, width, model)?;
         let Some(lengths) = self.lengths else {
             if self.weights.is_some() {
                 return Err(bad_input(WEIGHTS, "needs `sparse_lengths` beside it"));
@@ -132,6 +158,23 @@ impl<'a> Inputs<'a> {
         let jagged = by_feature(&Jagged { ids, lengths, weights }, features);
         Ok(model.shape.from_jagged(dense.floats()?, &jagged)?)
     }
+}
+
+/// The samples of the dense features, which are `width`.
+pub(super) fn samples_of(
+    dense: &Tensor<'_>,
+    width: usize,
+    model: &Model,
+) -> Result<usize, ApiError> {
+    let samples = dense.shape.first().copied().unwrap_or_default();
+    dense.expect_shape(&[samples, width])?;
+    if samples == 0 {
+        return Err(dense.wrong_shape("holds no samples; send at least one"));
+    }
+    if samples > model.max_samples {
+        return Err(ApiError::TooManySamples { samples, limit: model.max_samples });
+    }
+    Ok(samples)
 }
 
 /// Turns bags that stand sample by sample into bags that stand feature by feature.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS},
+    inputs::{DENSE, LENGTHS, RAW_DENSE, RAW_SPARSE, SCORES, SPARSE, WEIGHTS},
     scoring::Endpoint,
 };
 use crate::service::{Model, Service};
@@ -76,6 +76,10 @@ pub struct ModelDetails {
     pub paths: BTreeMap<String, PathDetails>,
     /// The inputs that replace `sparse` when bags hold any number of ids.
     pub multi_hot_inputs: Vec<TensorMetadata>,
+    /// The inputs that replace `dense` and `sparse` when values are raw; absent where the bundle carries no
+    /// preprocessing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raw_inputs: Vec<TensorMetadata>,
 }
 
 /// What a client may know of a path.
@@ -131,6 +135,13 @@ impl ModelMetadata {
                     tensor(LENGTHS, "INT64", &[-1, features]),
                     tensor(WEIGHTS, "FP32", &[-1]),
                 ],
+                raw_inputs: match model.preprocessor {
+                    Some(_) => vec![
+                        tensor(RAW_DENSE, "BYTES", &[-1, width]),
+                        tensor(RAW_SPARSE, "BYTES", &[-1, features]),
+                    ],
+                    None => Vec::new(),
+                },
             },
         }
     }

@@ -20,6 +20,7 @@ mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
 mod parameters;
+mod raw;
 mod repository;
 mod scoring;
 mod secure;
@@ -38,7 +39,7 @@ pub(crate) use self::{
     repository::{Verb, change, index},
     scoring::ScoreQuery,
     secure::Secure,
-    tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+    tensor::{MAX_RANK, Numbers, Tensor, Texts, bad_input, expect_bytes, shape_of, wrong_shape},
 };
 pub use self::{
     control::{Change, Changed, Control, ControlError, IndexEntry, ModelState},

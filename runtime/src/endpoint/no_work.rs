@@ -29,6 +29,7 @@ impl Default for NoWork {
             max_samples: 4096,
             sla: SLA,
             paths: BTreeMap::new(),
+            preprocessor: None,
         }))
     }
 }

@@ -26,9 +26,9 @@ impl Statuses {
         }
         match code {
             ErrorCode::Overloaded | ErrorCode::DeadlinePassed => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::UnsupportedEncoding | ErrorCode::WeightsUnsupported => {
-                StatusCode::NOT_IMPLEMENTED
-            }
+            ErrorCode::UnsupportedEncoding
+            | ErrorCode::WeightsUnsupported
+            | ErrorCode::RawUnsupported => StatusCode::NOT_IMPLEMENTED,
             ErrorCode::BodyTooLarge
             | ErrorCode::BodyTimeout
             | ErrorCode::TooManySamples

@@ -1,5 +1,7 @@
 //! One input tensor of a request, whatever protocol it came by.
 
+use hyper::body::Bytes;
+
 use super::error::ApiError;
 
 /// Most dimensions of a shape.
@@ -26,8 +28,36 @@ pub(crate) struct Tensor<'a> {
 #[derive(Debug)]
 enum Values<'a> {
     Numbers(Numbers),
-    /// Little-endian, as many bytes as the datatype and the shape need.
+    /// Little-endian, as many bytes as the datatype and the shape need; of BYTES, at least as many.
     Binary(&'a [u8]),
+    Texts(Texts),
+}
+
+/// The elements of a tensor of BYTES that did not come in binary.
+#[derive(Debug)]
+pub(crate) enum Texts {
+    /// One after the other, and where each ends.
+    Joined(Vec<u8>, Vec<usize>),
+    /// Each on its own.
+    Separate(Vec<Bytes>),
+}
+
+impl Texts {
+    fn list(&self) -> Vec<&[u8]> {
+        match self {
+            Self::Joined(bytes, ends) => {
+                let starts = std::iter::once(&0).chain(ends);
+                starts.zip(ends).map(|(&start, &end)| &bytes[start..end]).collect()
+            }
+            Self::Separate(texts) => texts.iter().map(|text| &text[..]).collect(),
+        }
+    }
+}
+
+/// The first element of a binary tensor of BYTES, and what follows it.
+fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 impl Numbers {
@@ -65,6 +95,28 @@ impl<'a> Tensor<'a> {
         Ok(Self { name, datatype, shape, values: Values::Binary(bytes) })
     }
 
+    /// A tensor of `count` texts, as many as `shape` takes.
+    pub(crate) fn of_texts(
+        name: &'static str,
+        datatype: String,
+        shape: Vec<usize>,
+        texts: Texts,
+        count: usize,
+    ) -> Result<Self, ApiError> {
+        if count != elements_of(name, &shape)? {
+            return Err(wrong_shape(name, format!("has data that is not {shape:?}")));
+        }
+        Ok(Self { name, datatype, shape, values: Values::Texts(texts) })
+    }
+
+    pub(super) fn bad(&self, problem: &str) -> ApiError {
+        bad_input(self.name, problem)
+    }
+
+    pub(super) fn is_of(&self, datatype: &str) -> bool {
+        self.datatype == datatype
+    }
+
     pub(super) fn wrong_shape(&self, problem: &str) -> ApiError {
         wrong_shape(self.name, problem.to_owned())
     }
@@ -83,6 +135,41 @@ impl<'a> Tensor<'a> {
         ApiError::WrongDtype { name: self.name.to_owned(), expected, got: self.datatype.clone() }
     }
 
+    fn wrong_values(&self, expected: &'static str, got: &str) -> ApiError {
+        ApiError::WrongDtype { name: self.name.to_owned(), expected, got: got.to_owned() }
+    }
+
+    /// The texts of a tensor of BYTES; `expected` is what its name may be of.
+    pub(super) fn texts(&self, expected: &'static str) -> Result<Vec<&[u8]>, ApiError> {
+        if self.datatype != BYTES {
+            return Err(self.wrong_datatype(expected));
+        }
+        match &self.values {
+            Values::Texts(texts) => Ok(texts.list()),
+            Values::Binary(bytes) => self.framed(bytes),
+            Values::Numbers(_) => Err(self.wrong_values("strings as data of BYTES", "numbers")),
+        }
+    }
+
+    /// The elements in a binary tensor of BYTES. `expect_bytes` found room for their lengths, so that there are not too many.
+    fn framed<'b>(&self, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, ApiError> {
+        let count = self.shape.iter().product();
+        let mut texts = Vec::with_capacity(count);
+        let mut rest = bytes;
+        while texts.len() < count {
+            let Some((text, behind)) = frame(rest) else {
+                let problem = format!("ends before its element {}", texts.len());
+                return Err(self.wrong_shape(&problem));
+            };
+            texts.push(text);
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return Ok(texts);
+        }
+        Err(self.wrong_shape(&format!("has {} bytes behind its last element", rest.len())))
+    }
+
     pub(super) fn floats(self) -> Result<Vec<f32>, ApiError> {
         if self.datatype != "FP32" {
             return Err(self.wrong_datatype("FP32"));
@@ -96,6 +183,7 @@ impl<'a> Tensor<'a> {
                 let (values, _) = bytes.as_chunks();
                 values.iter().map(|&value| f32::from_le_bytes(value)).collect()
             }
+            Values::Texts(_) => return Err(self.wrong_values("numbers", "strings")),
         })
     }
 
@@ -105,11 +193,10 @@ impl<'a> Tensor<'a> {
         }
         match self.values {
             Values::Numbers(Numbers::Integers(values)) => Ok(values),
-            Values::Numbers(Numbers::Floats(_)) => Err(ApiError::WrongDtype {
-                name: self.name.to_owned(),
-                expected: "integers within INT64",
-                got: "other numbers".to_owned(),
-            }),
+            Values::Numbers(Numbers::Floats(_)) => {
+                Err(self.wrong_values("integers within INT64", "other numbers"))
+            }
+            Values::Texts(_) => Err(self.wrong_values("integers within INT64", "strings")),
             Values::Binary(bytes) => {
                 let (values, _) = bytes.as_chunks();
                 Ok(values.iter().map(|&value| i64::from_le_bytes(value)).collect())
@@ -176,16 +263,29 @@ fn elements_of(name: &str, shape: &[usize]) -> Result<usize, ApiError> {
         .ok_or_else(|| wrong_shape(name, "has an impossibly large shape".to_owned()))
 }
 
-/// That `size` bytes are what `datatype` and `shape` take.
+/// The datatype whose elements have lengths of their own.
+const BYTES: &str = "BYTES";
+
+/// That `size` bytes are what `datatype` and `shape` take; of BYTES, that there is room for the elements' lengths.
 pub(crate) fn expect_bytes(
     name: &str,
     datatype: &str,
     shape: &[usize],
     size: usize,
 ) -> Result<(), ApiError> {
+    if datatype == BYTES {
+        return match elements_of(name, shape)?.checked_mul(4) {
+            Some(least) if least <= size => Ok(()),
+            _ => {
+                let problem =
+                    format!("states {size} bytes, in which {shape:?} of BYTES have no room");
+                Err(wrong_shape(name, problem))
+            }
+        };
+    }
     let width = width_of(datatype).ok_or_else(|| ApiError::WrongDtype {
         name: name.to_owned(),
-        expected: "a datatype of fixed size",
+        expected: "a datatype of the protocol",
         got: datatype.to_owned(),
     })?;
     if elements_of(name, shape)?.checked_mul(width) == Some(size) {

@@ -18,6 +18,12 @@ const MAX_FIELDS: usize = 4_096;
 /// when decoded: this is the limit that JSON has, too.
 const MAX_TYPED_BYTES: usize = 8 << 20;
 
+/// Most texts among typed contents. Each is a field of its own and takes 32 bytes when decoded.
+const MAX_TEXTS: usize = 1 << 18;
+
+/// The field of typed contents that has texts.
+const TEXTS: u64 = 8;
+
 /// Most bytes of a shape: a varint takes up to ten.
 const MAX_SHAPE_BYTES: usize = 10 * MAX_RANK;
 
@@ -49,13 +55,14 @@ static INFER: Shape =
 pub(super) fn admit<M: 'static>(bytes: &[u8]) -> Result<(), ApiError> {
     let is_infer = TypeId::of::<M>() == TypeId::of::<inference::ModelInferRequest>();
     let shape = if is_infer { &INFER } else { &LEAF };
-    Walk { fields: 0, typed: 0 }.message(bytes, shape)
+    Walk { fields: 0, typed: 0, texts: 0 }.message(bytes, shape)
 }
 
 /// What was seen so far.
 struct Walk {
     fields: usize,
     typed: usize,
+    texts: usize,
 }
 
 impl Walk {
@@ -70,13 +77,17 @@ impl Walk {
             }
         }
         while !bytes.is_empty() {
-            self.fields += 1;
-            if self.fields > MAX_FIELDS {
-                return Err(bad("it has too many fields; pack numbers, or send them raw"));
-            }
             let Some((field, value, rest)) = next(bytes) else {
                 return Err(bad("a field ends early or has an unknown form"));
             };
+            if shape.is_typed && field == TEXTS {
+                self.texts += 1;
+            } else {
+                self.fields += 1;
+            }
+            if self.fields > MAX_FIELDS || self.texts > MAX_TEXTS {
+                return Err(bad("it has too many fields; pack numbers, or send them raw"));
+            }
             bytes = rest;
             if shape.shape == Some(field) && value.len() > MAX_SHAPE_BYTES {
                 return Err(bad("a shape has too many dimensions"));

@@ -90,6 +90,8 @@ async fn parse(model: &Arc<Model>, request: ModelInferRequest) -> Result<Parsed,
         contents.fp32_contents.len() * 4
             + contents.int64_contents.len() * 8
             + contents.int_contents.len() * 4
+            // Each is looked up.
+            + contents.bytes_contents.iter().map(|text| text.len() + 8).sum::<usize>()
     });
     if raw + typed.sum::<usize>() <= PARSE_ASIDE_BYTES {
         return request::parse(model, request);

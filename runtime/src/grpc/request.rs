@@ -12,7 +12,7 @@ use super::protocol::inference::{
 };
 use crate::{
     endpoint::{
-        ApiError, Inputs, Numbers, Parameters, RequestParameters, SCORES, Scalar, Tensor,
+        ApiError, Inputs, Numbers, Parameters, RequestParameters, SCORES, Scalar, Tensor, Texts,
         bad_input, shape_of,
     },
     service::Model,
@@ -113,6 +113,14 @@ fn tensor<'a>(
         }
         (None, None) => Err(bad_input(name, "has neither `contents` nor `raw_input_contents`")),
         (Some(bytes), None) => Tensor::of_bytes(name, input.datatype, shape, bytes),
+        (None, Some(mut contents))
+            if input.datatype == "BYTES" && !contents.bytes_contents.is_empty() =>
+        {
+            let texts = std::mem::take(&mut contents.bytes_contents);
+            only_of_it(name, &contents)?;
+            let count = texts.len();
+            Tensor::of_texts(name, input.datatype, shape, Texts::Separate(texts), count)
+        }
         (None, Some(contents)) => {
             let numbers = numbers(name, &input.datatype, contents)?;
             Tensor::of_numbers(name, input.datatype, shape, numbers)
@@ -136,13 +144,19 @@ fn numbers(
         _ => {
             return Err(ApiError::WrongDtype {
                 name: name.to_owned(),
-                expected: "`contents` of FP32, INT64 or INT32",
+                expected: "`contents` of FP32, INT64, INT32 or BYTES",
                 got: datatype.to_owned(),
             });
         }
     };
-    if contents != InferTensorContents::default() {
-        return Err(bad_input(name, "has `contents` of another datatype than it states"));
-    }
+    only_of_it(name, &contents)?;
     Ok(numbers)
+}
+
+/// That nothing is left once the field of the datatype was taken.
+fn only_of_it(name: &str, left: &InferTensorContents) -> Result<(), ApiError> {
+    if *left == InferTensorContents::default() {
+        return Ok(());
+    }
+    Err(bad_input(name, "has `contents` of another datatype than it states"))
 }

@@ -209,6 +209,7 @@ fn an_engine_over_a_bundle_gives_the_scores_of_its_programs() {
             max_samples: 100,
             sla: Duration::from_secs(60),
             paths: BTreeMap::from([(name.to_owned(), profile.accuracy)]),
+            preprocessor: None,
         });
         let options = EngineOptions {
             policy: PolicyName::MultiPath,

@@ -3,7 +3,11 @@
 use std::{path::Path as FilePath, sync::Arc, time::Instant};
 
 use mprec_backends::HotId;
-use mprec_representations::{Batch, BatchShape, bundle::Bundle};
+use mprec_datasets::Preprocessor;
+use mprec_representations::{
+    Batch, BatchShape,
+    bundle::{Bundle, Manifest},
+};
 use mprec_router::Profiles;
 
 use super::{LoadError, Recipe, RowsError, stamp::Stamp, version::Version};
@@ -88,6 +92,7 @@ pub(super) fn build(order: Order<'_>, rows: &dyn Rows) -> Result<Version, LoadEr
     let manifest = bundle.manifest();
     let name = name_of(&order, &manifest.model)?;
     check_folder(recipe, &stamp.folder, &manifest.version)?;
+    let preprocessor = preprocessor(&bundle, *current)?;
     let paths = recipe.paths(&bundle)?;
     let hot = rows.hot_ids(&bundle, recipe.serving.cache_bytes).map_err(LoadError::Rows)?;
     let allowance = Allowance {
@@ -110,6 +115,7 @@ pub(super) fn build(order: Order<'_>, rows: &dyn Rows) -> Result<Version, LoadEr
         max_samples: recipe.max_samples,
         sla: recipe.sla,
         paths: profiles.paths().iter().map(|path| (path.name.clone(), path.accuracy)).collect(),
+        preprocessor,
     });
     let options = recipe.engine(order.is_first);
     if recipe.record.is_some() && options.record.is_none() {
@@ -151,6 +157,7 @@ impl Recipe {
         let bundle = open(&stamp.folder, false)?;
         let manifest = bundle.manifest();
         check_folder(self, &stamp.folder, &manifest.version)?;
+        preprocessor(&bundle, None)?;
         let paths = self.paths(&bundle)?;
         let allowance = Allowance {
             cache_bytes: self.serving.cache_bytes,
@@ -185,6 +192,27 @@ fn open(folder: &FilePath, verify: bool) -> Result<Bundle, LoadError> {
         bundle.verify().map_err(fail)?;
     }
     Ok(bundle)
+}
+
+/// What turns raw values into features, if the bundle carries it. One of the version before is used again if it is of the
+/// same files: finding places for tens of millions of tokens takes seconds, and memory.
+fn preprocessor(
+    bundle: &Bundle,
+    current: Option<&Version>,
+) -> Result<Option<Arc<Preprocessor>>, LoadError> {
+    let manifest = bundle.manifest();
+    let raw = |manifest: &Manifest| manifest.preprocessing.as_ref().and_then(|all| all.raw.clone());
+    if let Some(current) = current
+        && current.manifest.schema == manifest.schema
+        && raw(&current.manifest) == raw(manifest)
+    {
+        return Ok(current.model.preprocessor.clone());
+    }
+    let fail = |source| LoadError::Preprocessing {
+        folder: bundle.folder().to_owned(),
+        source: Box::new(source),
+    };
+    Ok(Preprocessor::of_bundle(bundle).map_err(fail)?.map(Arc::new))
 }
 
 fn name_of(order: &Order<'_>, found: &str) -> Result<String, LoadError> {

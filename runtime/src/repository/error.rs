@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mprec_backends::{BackendError, Path};
+use mprec_datasets::DatasetError;
 use mprec_representations::bundle::BundleError;
 
 use crate::{config::ByteSize, engine::EngineError, paths::PathsError, profiler::ProfilerError};
@@ -39,6 +40,15 @@ pub enum LoadError {
         /// Why.
         #[source]
         source: Box<BundleError>,
+    },
+    /// What the bundle carries to turn raw values into features is damaged, or is not of its features.
+    #[error("the preprocessing in bundle `{}` cannot be used", folder.display())]
+    Preprocessing {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<DatasetError>,
     },
     /// A bundle of another model than the one that it shall replace.
     #[error("the bundle is of model `{found}`, not `{expected}`; set `name` if that is intended")]

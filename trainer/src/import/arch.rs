@@ -150,6 +150,7 @@ impl Arch {
                 dense: DenseTransform::Log1p,
                 vocabulary_sha256: None,
                 source: format!("Criteo {set}, as facebookresearch/dlrm prepares it (declared)"),
+                raw: None,
             }),
             bottom: Some(bottom.to_vec()),
             top: Some(top.to_vec()),
@@ -227,6 +228,7 @@ impl TryFrom<Raw> for Arch {
             dense: raw.dense,
             vocabulary_sha256: None,
             source: raw.source,
+            raw: None,
         });
         Ok(Self {
             dense,

@@ -282,6 +282,7 @@ impl Setup {
                 .iter()
                 .map(|(name, accuracy, _)| ((*name).into(), *accuracy))
                 .collect(),
+            preprocessor: None,
         })
     }
 

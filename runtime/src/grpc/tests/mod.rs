@@ -6,6 +6,7 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+mod raw;
 mod repository;
 #[cfg(feature = "tls")]
 mod secure;
@@ -59,23 +60,27 @@ impl Server {
     }
 
     async fn with(config: GrpcConfig) -> Self {
-        Self::of(config, |endpoint| endpoint).await
+        Self::of(fake(), config, |endpoint| endpoint).await
     }
 
     /// One on which models may be managed.
     async fn with_control(control: Arc<dyn Control>) -> Self {
-        Self::of(GrpcConfig::default(), |endpoint| endpoint.with_control(control)).await
+        Self::of(fake(), GrpcConfig::default(), |endpoint| endpoint.with_control(control)).await
     }
 
     #[cfg(feature = "tls")]
     async fn with_keys(keys: Arc<crate::security::KeyRing>) -> Self {
-        Self::of(GrpcConfig::default(), |endpoint| endpoint.with_keys(keys)).await
+        Self::of(fake(), GrpcConfig::default(), |endpoint| endpoint.with_keys(keys)).await
     }
 
-    async fn of(config: GrpcConfig, with: impl FnOnce(Endpoint<Fake>) -> Endpoint<Fake>) -> Self {
+    async fn of(
+        fake: Fake,
+        config: GrpcConfig,
+        with: impl FnOnce(Endpoint<Fake>) -> Endpoint<Fake>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Arc::new(Fake::new(OutOfVocabulary::Zero));
+        let service = Arc::new(fake);
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), Limits::default());
@@ -110,6 +115,10 @@ impl Server {
     fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
+}
+
+fn fake() -> Fake {
+    Fake::new(OutOfVocabulary::Zero)
 }
 
 /// Waits until `condition` holds, for at most a few seconds.

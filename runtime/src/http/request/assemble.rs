@@ -5,7 +5,9 @@ use super::{
     document::{Dimension, Document, Input, Output},
 };
 use crate::{
-    endpoint::{ApiError, Inputs, SCORES, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},
+    endpoint::{
+        ApiError, Inputs, SCORES, Tensor, Texts, bad_input, expect_bytes, shape_of, wrong_shape,
+    },
     service::Model,
 };
 
@@ -74,7 +76,12 @@ fn tensor<'a>(
             if !data.fits(&shape) {
                 return Err(wrong_shape(name, format!("has data that is not {shape:?}")));
             }
-            Tensor::of_numbers(name, input.datatype, shape, data.numbers)
+            let (bytes, ends) = data.texts;
+            if ends.is_empty() {
+                return Tensor::of_numbers(name, input.datatype, shape, data.numbers);
+            }
+            let count = ends.len();
+            Tensor::of_texts(name, input.datatype, shape, Texts::Joined(bytes, ends), count)
         }
         (Some(size), None) => {
             expect_bytes(name, &input.datatype, &shape, size)?;

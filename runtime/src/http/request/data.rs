@@ -1,13 +1,15 @@
-//! The numbers of one tensor in JSON: nested or flat, read without knowing the datatype, because
-//! a document may state it after the numbers.
+//! The numbers or strings of one tensor in JSON: nested or flat, read without knowing the datatype, because
+//! a document may state it after them.
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor,
+};
 
 use crate::endpoint::{MAX_RANK, Numbers};
 
-/// Most numbers in one JSON tensor: as many as the default body limit holds in binary. It bounds
+/// Most numbers or strings in one JSON tensor: as many as the default body limit holds in binary. It bounds
 /// the memory that short numbers such as `0,0,0` can ask for.
 const MAX_NUMBERS: usize = 8 << 20;
 
@@ -15,9 +17,11 @@ const MAX_NUMBERS: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Data {
     pub(super) numbers: Numbers,
+    /// Strings, one after the other, and where each ends. There are none beside numbers.
+    pub(super) texts: (Vec<u8>, Vec<usize>),
     /// Lengths of the arrays at every depth, as far as arrays were seen.
     lengths: [Option<usize>; MAX_RANK],
-    /// Depth at which numbers stand.
+    /// Depth at which numbers or strings stand.
     depth: Option<usize>,
     problem: Option<&'static str>,
 }
@@ -31,10 +35,14 @@ impl Data {
     /// Whether the nesting agrees with `shape`. A flat list of the right length always does.
     pub(super) fn fits(&self, shape: &[usize]) -> bool {
         let nested = self.lengths.iter().flatten().count();
-        self.numbers.len() == shape.iter().product::<usize>()
+        self.len() == shape.iter().product::<usize>()
             && (nested <= 1
                 || nested == shape.len()
                     && self.lengths.iter().flatten().zip(shape).all(|(got, want)| got == want))
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len() + self.texts.1.len()
     }
 
     fn fail(&mut self, problem: &'static str) {
@@ -42,14 +50,14 @@ impl Data {
         self.problem.get_or_insert(problem);
     }
 
-    /// Whether a number at `depth` may be stored.
+    /// Whether a number or string at `depth` may be stored.
     #[inline]
     fn takes(&mut self, depth: usize) -> bool {
         if self.depth != Some(depth) && self.depth.replace(depth).is_some() {
-            self.fail("has numbers at different depths; nest it like its shape");
+            self.fail("has values at different depths; nest it like its shape");
         }
-        if self.numbers.len() >= MAX_NUMBERS {
-            self.fail("has too many numbers for JSON; send it in binary");
+        if self.len() >= MAX_NUMBERS {
+            self.fail("has too many values for JSON; send it in binary");
         }
         self.problem.is_none()
     }
@@ -76,6 +84,14 @@ impl Data {
         }
     }
 
+    fn text(&mut self, depth: usize, value: &str) {
+        if self.takes(depth) {
+            let (bytes, ends) = &mut self.texts;
+            bytes.extend_from_slice(value.as_bytes());
+            ends.push(bytes.len());
+        }
+    }
+
     fn array(&mut self, depth: usize, length: usize) {
         if self.lengths[depth].get_or_insert(length) != &length {
             self.fail("is ragged: arrays at one depth have different lengths");
@@ -87,6 +103,7 @@ impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut data = Data {
             numbers: Numbers::Integers(Vec::new()),
+            texts: Default::default(),
             lengths: [None; MAX_RANK],
             depth: None,
             problem: None,
@@ -96,10 +113,16 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// A number, or an array of elements.
+/// A number, a string, or an array of elements.
 struct Element<'a> {
     data: &'a mut Data,
     depth: usize,
+}
+
+impl Element<'_> {
+    fn alone<E: Error>(&self, is_alone: bool) -> Result<(), E> {
+        if is_alone { Ok(()) } else { Err(E::custom("numbers and strings in one tensor")) }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {
@@ -115,17 +138,20 @@ impl<'de> Visitor<'de> for Element<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("numbers, in arrays nested like the shape or in one flat array")
+        formatter
+            .write_str("numbers or strings, in arrays nested like the shape or in one flat array")
     }
 
     #[inline]
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.alone(self.data.texts.1.is_empty())?;
         self.data.integer(self.depth, value);
         Ok(())
     }
 
     #[inline]
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.alone(self.data.texts.1.is_empty())?;
         match i64::try_from(value) {
             Ok(value) => self.data.integer(self.depth, value),
             // Beyond INT64. As a float it is right for FP32, and an error for integers.
@@ -135,8 +161,15 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     #[inline]
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.alone(self.data.texts.1.is_empty())?;
         self.data.float(self.depth, value);
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.alone(self.data.numbers.len() == 0)?;
+        self.data.text(self.depth, value);
         Ok(())
     }
 
@@ -191,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn strings_are_kept_as_they_are() {
+        for json in [r#"[["a", ""], ["\u00e9\n", "b"]]"#, r#"["a", "", "\u00e9\n", "b"]"#] {
+            let data = read(json);
+            assert_eq!(data.texts, ("aé\nb".as_bytes().to_vec(), vec![1, 1, 4, 5]));
+            assert!(data.fits(&[2, 2]) && data.problem().is_none());
+            assert!(!data.fits(&[2, 3]));
+        }
+        for json in [r#"["a", 1]"#, r#"[1, "a"]"#, r#"[1.5, "a"]"#] {
+            assert!(serde_json::from_str::<Data>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
     fn nesting_that_is_no_tensor_is_named() {
         for (json, word) in [
             ("[[1,2],[3]]", "ragged"),
@@ -204,7 +250,7 @@ mod tests {
             assert!(data.problem().unwrap_or_default().contains(word), "{json}");
             assert_eq!(fits, word.is_empty(), "{json}");
         }
-        for json in ["[\"a\"]", "[null]", "{}", "[true]", "[NaN]", "[1e999]", "[1,"] {
+        for json in ["[null]", "{}", "[true]", "[NaN]", "[1e999]", "[1,"] {
             assert!(serde_json::from_str::<Data>(json).is_err(), "{json}");
         }
     }

@@ -148,7 +148,9 @@ async fn datatypes_must_be_what_the_inputs_take() {
     }
     let (body, length) = binary_request(&json!({ "inputs": [
         { "name": "dense", "shape": [2, 2], "datatype": "BYTES",
-          "parameters": { "binary_data_size": 16 } }] }));
+          "parameters": { "binary_data_size": 16 } },
+        { "name": "sparse", "shape": [2, 3], "datatype": "INT64",
+          "parameters": { "binary_data_size": 48 } }] }));
     let headers = format!("inference-header-content-length: {length}\r\n");
     let reply = server.ask("POST", "/v2/models/ctr/infer", &headers, &body).await;
     reply.expect_error(400, "wrong_dtype");

@@ -8,6 +8,7 @@ mod hostile;
 mod infer;
 mod listening;
 mod overhead;
+mod raw;
 #[cfg(feature = "tls")]
 mod secure;
 mod status;
@@ -52,24 +53,24 @@ impl Server {
     }
 
     async fn with_limits(rule: OutOfVocabulary, config: HttpConfig, limits: Limits) -> Self {
-        Self::of(rule, config, limits, |endpoint| endpoint).await
+        Self::of(Fake::new(rule), config, limits, |endpoint| endpoint).await
     }
 
     #[cfg(feature = "tls")]
     async fn with_keys(config: HttpConfig, keys: Arc<crate::security::KeyRing>) -> Self {
         let with = |endpoint: Endpoint<Fake>| endpoint.with_keys(keys);
-        Self::of(OutOfVocabulary::Zero, config, Limits::default(), with).await
+        Self::of(Fake::new(OutOfVocabulary::Zero), config, Limits::default(), with).await
     }
 
     async fn of(
-        rule: OutOfVocabulary,
+        fake: Fake,
         config: HttpConfig,
         limits: Limits,
         with: impl FnOnce(Endpoint<Fake>) -> Endpoint<Fake>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = Arc::new(Fake::new(rule));
+        let service = Arc::new(fake);
         let metrics = Arc::new(Metrics::new("test", &["table@cpu"], &[SLA]));
         let (stop, stopped) = oneshot::channel();
         let endpoint = with(Endpoint::new(Arc::clone(&service), Arc::clone(&metrics), limits));

@@ -3,5 +3,6 @@
 mod failure;
 mod fixture;
 mod life;
+mod raw;
 mod stress;
 mod watching;
