@@ -267,11 +267,13 @@ impl GroupedBatch {
         }
     }
 
-    fn dense_width(&self) -> usize {
+    /// Dense values per row of [`GroupedBatch::dense`].
+    pub fn dense_width(&self) -> usize {
         self.batches().map(Batch::dense_width).sum()
     }
 
-    fn features(&self) -> usize {
+    /// Number of sparse features.
+    pub fn features(&self) -> usize {
         self.batches().map(Batch::features).sum()
     }
 
