@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mprec_representations::{Batch, BatchShape, Schema};
+use mprec_representations::{BatchShape, GroupedBatch, Schema};
 use tokio::sync::oneshot;
 
 pub use self::work::{BatchWork, Memory, MemoryKind, ModelWork, PathWork, Spent, Stages};
@@ -40,8 +40,8 @@ pub struct Model {
 /// Samples to score together, by a deadline.
 #[derive(Debug)]
 pub struct ScoreRequest {
-    /// The samples.
-    pub batch: Batch,
+    /// The samples, in one group if its client sent what they share once.
+    pub batch: GroupedBatch,
     /// When the request arrived, before it was parsed.
     pub arrival: Instant,
     /// When the answer must be there.

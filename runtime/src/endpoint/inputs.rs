@@ -12,11 +12,16 @@
 //! | `sparse` | INT64 | `[total]` | ids, sample by sample and within it feature by feature |
 //! | `sparse_lengths` | INT32 or INT64 | `[n, F]` | number of ids of every bag |
 //! | `sparse_weights` | FP32 | `[total]` | optional, one weight per id |
+//!
+//! A third form sends what is the user's once for all candidates: see [`user`].
 
-use mprec_representations::{Batch, Jagged};
+mod user;
+
+use mprec_representations::{Batch, GroupedBatch, Jagged};
 
 use super::{
     error::ApiError,
+    parameters::RequestParameters,
     tensor::{Tensor, bad_input},
 };
 use crate::service::Model;
@@ -26,6 +31,7 @@ pub(crate) const DENSE: &str = "dense";
 pub(crate) const SPARSE: &str = "sparse";
 pub(crate) const LENGTHS: &str = "sparse_lengths";
 pub(crate) const WEIGHTS: &str = "sparse_weights";
+pub(crate) const USER_SPARSE: &str = "user_sparse";
 pub(crate) const SCORES: &str = "scores";
 
 /// What a request may hold.
@@ -37,13 +43,17 @@ pub(crate) struct InputRow {
 }
 
 /// Every input.
-pub(crate) const INPUTS: [InputRow; 4] = [
-    InputRow { name: DENSE, datatypes: &["FP32"], about: "[n, D]: the dense features" },
+pub(crate) const INPUTS: [InputRow; 5] = [
+    InputRow {
+        name: DENSE,
+        datatypes: &["FP32"],
+        about: "[n, D]: the dense features; with `user_features` also [1, D], for all samples",
+    },
     InputRow {
         name: SPARSE,
         datatypes: &["INT64"],
         about: "[n, F]: one id per feature; with `sparse_lengths` [total]: the ids of all bags, sample by sample and \
-                within it feature by feature",
+                within it feature by feature; with `user_features` [n, F − U]: the ids of the other features",
     },
     InputRow {
         name: LENGTHS,
@@ -55,6 +65,11 @@ pub(crate) const INPUTS: [InputRow; 4] = [
         datatypes: &["FP32"],
         about: "[total]: one weight per id; needs `sparse_lengths`",
     },
+    InputRow {
+        name: USER_SPARSE,
+        datatypes: &["INT64"],
+        about: "[1, U]: the ids of the features that `user_features` names, in its order, for all samples",
+    },
 ];
 
 /// The inputs that a request may have.
@@ -64,6 +79,7 @@ pub(crate) struct Inputs<'a> {
     sparse: Option<Tensor<'a>>,
     lengths: Option<Tensor<'a>>,
     weights: Option<Tensor<'a>>,
+    user: Option<Tensor<'a>>,
 }
 
 impl<'a> Inputs<'a> {
@@ -78,11 +94,12 @@ impl<'a> Inputs<'a> {
             SPARSE => (SPARSE, &mut self.sparse),
             LENGTHS => (LENGTHS, &mut self.lengths),
             WEIGHTS => (WEIGHTS, &mut self.weights),
+            USER_SPARSE => (USER_SPARSE, &mut self.user),
             other => {
                 return Err(bad_input(
                     other,
-                    "is unknown; known are `dense`, `sparse`, `sparse_lengths` and \
-                     `sparse_weights`",
+                    "is unknown; known are `dense`, `sparse`, `sparse_lengths`, `sparse_weights` and \
+                     `user_sparse`",
                 ));
             }
         };
@@ -94,20 +111,28 @@ impl<'a> Inputs<'a> {
     }
 
     /// Compares the inputs with the model and makes the batch.
-    pub(crate) fn batch(self, model: &Model) -> Result<Batch, ApiError> {
-        let missing = |name| bad_input(name, "is missing");
+    pub(crate) fn batch(
+        self,
+        model: &Model,
+        parameters: &RequestParameters,
+    ) -> Result<GroupedBatch, ApiError> {
+        if let Some(names) = &parameters.user_features {
+            return self.of_user(names, model);
+        }
+        if self.user.is_some() {
+            return Err(bad_input(USER_SPARSE, "needs the parameter `user_features` beside it"));
+        }
+        Ok(self.of_samples(model)?.into())
+    }
+
+    fn of_samples(self, model: &Model) -> Result<Batch, ApiError> {
         let dense = self.dense.ok_or_else(|| missing(DENSE))?;
         let sparse = self.sparse.ok_or_else(|| missing(SPARSE))?;
         let (width, features) = (model.shape.dense_width(), model.shape.features());
 
         let samples = dense.shape.first().copied().unwrap_or_default();
         dense.expect_shape(&[samples, width])?;
-        if samples == 0 {
-            return Err(dense.wrong_shape("holds no samples; send at least one"));
-        }
-        if samples > model.max_samples {
-            return Err(ApiError::TooManySamples { samples, limit: model.max_samples });
-        }
+        count(samples, model, &dense)?;
         let Some(lengths) = self.lengths else {
             if self.weights.is_some() {
                 return Err(bad_input(WEIGHTS, "needs `sparse_lengths` beside it"));
@@ -132,6 +157,20 @@ impl<'a> Inputs<'a> {
         let jagged = by_feature(&Jagged { ids, lengths, weights }, features);
         Ok(model.shape.from_jagged(dense.floats()?, &jagged)?)
     }
+}
+
+fn missing(name: &str) -> ApiError {
+    bad_input(name, "is missing")
+}
+
+/// Proves that there are samples, as `input` has them, and not too many.
+fn count(samples: usize, model: &Model, input: &Tensor<'_>) -> Result<u32, ApiError> {
+    if samples == 0 {
+        return Err(input.wrong_shape("holds no samples; send at least one"));
+    }
+    let limit = model.max_samples;
+    let counted = u32::try_from(samples).ok().filter(|_| samples <= limit);
+    counted.ok_or(ApiError::TooManySamples { samples, limit })
 }
 
 /// Turns bags that stand sample by sample into bags that stand feature by feature.

@@ -6,7 +6,10 @@ use mprec_representations::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{DENSE, LENGTHS, SCORES, SPARSE, WEIGHTS};
+use super::{
+    inputs::{DENSE, LENGTHS, SCORES, SPARSE, USER_SPARSE, WEIGHTS},
+    outputs::INDICES,
+};
 use crate::service::Model;
 
 /// The extensions of the protocol that are implemented.
@@ -70,6 +73,12 @@ pub struct ModelDetails {
     pub paths: BTreeMap<String, PathDetails>,
     /// The inputs that replace `sparse` when bags hold any number of ids.
     pub multi_hot_inputs: Vec<TensorMetadata>,
+    /// The inputs that replace `dense` and `sparse` when the parameter `user_features` names what is sent once.
+    #[serde(default)]
+    pub user_inputs: Vec<TensorMetadata>,
+    /// The outputs of a request with `top_k`.
+    #[serde(default)]
+    pub top_k_outputs: Vec<TensorMetadata>,
 }
 
 /// What a client may know of a path.
@@ -123,6 +132,12 @@ impl ModelMetadata {
                     tensor(LENGTHS, "INT64", &[-1, features]),
                     tensor(WEIGHTS, "FP32", &[-1]),
                 ],
+                user_inputs: vec![
+                    tensor(DENSE, "FP32", &[-1, width]),
+                    tensor(USER_SPARSE, "INT64", &[1, -1]),
+                    tensor(SPARSE, "INT64", &[-1, -1]),
+                ],
+                top_k_outputs: vec![tensor(SCORES, "FP32", &[-1]), tensor(INDICES, "INT64", &[-1])],
             },
         }
     }

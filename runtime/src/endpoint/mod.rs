@@ -17,6 +17,7 @@ mod metadata;
 mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
+mod outputs;
 mod parameters;
 mod scoring;
 mod statistics;
@@ -30,6 +31,7 @@ pub(crate) use self::{
     listen::{Listening, listen},
     listener::Accepted,
     load::LoadForm,
+    outputs::{INDICES, Outputs},
     parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     scoring::ScoreQuery,
     tensor::{MAX_RANK, Numbers, Tensor, bad_input, expect_bytes, shape_of, wrong_shape},

@@ -6,6 +6,7 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+mod ranking;
 mod stream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};

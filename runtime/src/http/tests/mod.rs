@@ -8,6 +8,7 @@ mod hostile;
 mod infer;
 mod listening;
 mod overhead;
+mod ranking;
 mod status;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
