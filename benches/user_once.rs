@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Instant};
 
 use mprec_backends::{Backend as _, CpuBackend, Executable};
 use mprec_representations::{
-    Activation, Batch, BatchShape, DheSpec, Dlrm, DlrmSpec, GroupedBatch, Interaction, LayerFormat,
+    Activation, BatchShape, DheSpec, Dlrm, DlrmSpec, GroupedBatch, Interaction, LayerFormat,
     Precision, Program, RepresentationSpec, RowFormat, Schema, Sharing, Tensor, Transform, Weights,
     quantize, weights::DType,
 };

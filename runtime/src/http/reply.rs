@@ -112,7 +112,7 @@ impl<'a> Data<'a> {
     fn write(self, body: &mut Vec<u8>) {
         match self {
             Self::Scores(values) => {
-                body.extend(values.iter().flat_map(|score| score.to_le_bytes()))
+                body.extend(values.iter().flat_map(|score| score.to_le_bytes()));
             }
             Self::Indices(values) => body.extend(values.iter().flat_map(|at| at.to_le_bytes())),
         }
