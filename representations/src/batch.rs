@@ -11,7 +11,7 @@
 //! The constructors prove the shape, apply the schema's rule for unknown ids, and so prove that
 //! every id lies below its feature's cardinality: whoever holds a [`Batch`] need not check again.
 
-mod grouped;
+pub mod grouped;
 
 use std::{ops::Range, sync::Arc};
 
