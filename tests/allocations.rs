@@ -7,7 +7,7 @@ use std::{
 
 use mprec_backends::{Backend, CpuBackend, Level};
 use mprec_representations::LayerFormat;
-use mprec_tests::suite::{Tape, cache_budgets};
+use mprec_tests::suite::{Tape, cache_budgets, grouped};
 
 struct Counting;
 
@@ -43,6 +43,7 @@ fn a_run_allocates_nothing() {
         let layers = if seed % 2 == 0 { LayerFormat::F32 } else { LayerFormat::Int8 };
         let program = tape.variant(&schema, layers);
         let batches = [1, 7, 200].map(|samples| tape.batch(&schema, samples));
+        let groups = [1, 7, 200].map(|samples| grouped(&mut tape, &schema, samples));
         for level in Level::available() {
             if level == Level::Portable {
                 // The `gemm` crate takes memory for itself.
@@ -51,6 +52,12 @@ fn a_run_allocates_nothing() {
             for cache in [[0, 0], cache_budgets(&program)].concat() {
                 let backend = CpuBackend::with_level(level).unwrap().with_cache(cache);
                 let mut executable = backend.prepare(&program).unwrap();
+                for batch in &groups {
+                    let mut scores = vec![0.0; batch.samples()];
+                    let before = ALLOCATIONS.get();
+                    executable.run_grouped(batch, &mut scores).unwrap();
+                    assert_eq!(ALLOCATIONS.get(), before, "{level}, groups, cache {cache}");
+                }
                 for batch in &batches {
                     let mut scores = vec![0.0; batch.samples()];
                     let before = ALLOCATIONS.get();

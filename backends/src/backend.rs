@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use mprec_representations::{Batch, Program};
+use mprec_representations::{Batch, GroupedBatch, Program};
 
 use crate::{
     cache::{CacheStatistics, HotId},
@@ -47,6 +47,20 @@ pub trait Executable: fmt::Debug + Send {
     /// `scores` is untouched. [`BackendError::Device`] if the device failed: `scores` is
     /// unspecified, and the path is unhealthy until it is prepared anew.
     fn run(&mut self, batch: &Batch, scores: &mut [f32]) -> Result<(), BackendError>;
+
+    /// As [`run`](Self::run), of samples in groups. An executable that does not know those, as this one, runs the plain
+    /// form, which is what they mean: scores are the same, but that sums of floats may be taken in another order.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn run_grouped(
+        &mut self,
+        batch: &GroupedBatch,
+        scores: &mut [f32],
+    ) -> Result<(), BackendError> {
+        self.run(&batch.expanded(), scores)
+    }
 
     /// The same program for another worker thread: parameters are shared, scratch memory is not. A cache
     /// is copied with what it holds.
@@ -110,6 +124,19 @@ pub struct KernelTime {
 /// What every `run` checks first.
 pub(crate) fn check(program: &Program, batch: &Batch, scores: &[f32]) -> Result<(), BackendError> {
     program.check(batch)?;
+    if scores.len() != batch.samples() {
+        return Err(BackendError::Scores { got: scores.len(), samples: batch.samples() });
+    }
+    Ok(())
+}
+
+/// What every `run_grouped` checks first.
+pub(crate) fn check_grouped(
+    program: &Program,
+    batch: &GroupedBatch,
+    scores: &[f32],
+) -> Result<(), BackendError> {
+    program.check_grouped(batch)?;
     if scores.len() != batch.samples() {
         return Err(BackendError::Scores { got: scores.len(), samples: batch.samples() });
     }

@@ -11,12 +11,16 @@
 //! The constructors prove the shape, apply the schema's rule for unknown ids, and so prove that
 //! every id lies below its feature's cardinality: whoever holds a [`Batch`] need not check again.
 
+pub mod grouped;
+
 use std::{ops::Range, sync::Arc};
 
 use crate::{
     error::{BatchError, ProgramError},
     schema::{OutOfVocabulary, Schema},
 };
+
+pub use grouped::{GroupedBatch, PerGroup, Sharing};
 
 /// Most ids that one batch may hold, over all features.
 pub const MAX_IDS: usize = 1 << 28;
@@ -91,6 +95,15 @@ impl BatchShape {
         batch.expect(self.dense_width, &self.bounds)
     }
 
+    /// As [`BatchShape::check`], of samples in groups.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn check_grouped(&self, batch: &GroupedBatch) -> Result<(), ProgramError> {
+        batch.expect(self.dense_width, &self.bounds)
+    }
+
     /// One id per feature and sample, given sample by sample: `ids[sample * features + feature]`,
     /// `dense[sample * dense_width + at]`.
     ///
@@ -99,18 +112,26 @@ impl BatchShape {
     /// [`BatchError`] when a length does not fit, a dense value is not finite, or an id is outside
     /// its vocabulary and the schema refuses such ids.
     pub fn from_rows(&self, dense: Vec<f32>, ids: &[i64]) -> Result<Batch, BatchError> {
+        self.rows_of(self.samples_of(dense.len())?, dense, ids)
+    }
+
+    /// As [`BatchShape::from_rows`], also without dense values or without ids.
+    fn rows_of(&self, samples: usize, dense: Vec<f32>, ids: &[i64]) -> Result<Batch, BatchError> {
         let features = self.features();
-        let samples = self.samples_of(dense.len())?;
+        if dense.len() != samples * self.dense_width {
+            return Err(BatchError::Dense { got: dense.len(), width: self.dense_width });
+        }
         if ids.len() != samples * features {
             return Err(BatchError::Ids { got: ids.len(), expected: samples * features });
         }
         let mut columns = vec![0; ids.len()];
-        for (sample, row) in ids.chunks_exact(features).enumerate() {
+        // Without features there are no ids either.
+        for (sample, row) in ids.chunks_exact(features.max(1)).enumerate() {
             for (feature, &id) in row.iter().enumerate() {
                 columns[feature * samples + sample] = id;
             }
         }
-        self.from_columns(dense, &columns)
+        self.columns_of(samples, dense, &columns)
     }
 
     /// One id per feature and sample, given feature by feature: `ids[feature * samples + sample]`.
@@ -119,7 +140,15 @@ impl BatchShape {
     ///
     /// As [`BatchShape::from_rows`].
     pub fn from_columns(&self, dense: Vec<f32>, ids: &[i64]) -> Result<Batch, BatchError> {
-        let samples = self.samples_of(dense.len())?;
+        self.columns_of(self.samples_of(dense.len())?, dense, ids)
+    }
+
+    fn columns_of(
+        &self,
+        samples: usize,
+        dense: Vec<f32>,
+        ids: &[i64],
+    ) -> Result<Batch, BatchError> {
         if ids.len() != samples * self.features() {
             return Err(BatchError::Ids { got: ids.len(), expected: samples * self.features() });
         }

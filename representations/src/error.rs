@@ -103,6 +103,20 @@ pub enum BatchError {
         /// The feature's cardinality.
         cardinality: u64,
     },
+    /// A group of samples without a sample.
+    #[error("group {group} holds no samples")]
+    Group {
+        /// The group, from 0.
+        group: usize,
+    },
+    /// Groups that are not those of the samples.
+    #[error("groups of {got} samples given for {samples}")]
+    Groups {
+        /// Samples of all groups.
+        got: usize,
+        /// Samples given.
+        samples: usize,
+    },
     /// More ids than one batch may hold.
     #[error("{ids} ids in one batch; at most {} are allowed", crate::batch::MAX_IDS)]
     TooLarge {

@@ -51,7 +51,7 @@ mod table;
 mod tensor;
 pub mod weights;
 
-pub use batch::{Bags, Batch, BatchShape, Jagged};
+pub use batch::{Bags, Batch, BatchShape, GroupedBatch, Jagged, PerGroup, Sharing};
 pub use bundle::{Bundle, BundleError, BundleWriter, Manifest, Quality};
 pub use dhe::{Dhe, DheSpec, HashFamily};
 pub use dlrm::{CrossSpec, Dlrm, DlrmSpec, MAX_LAYERS, ModelError};

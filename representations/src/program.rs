@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, GroupedBatch},
     dhe::HashFamily,
     error::ProgramError,
     layer::LayerWeights,
@@ -79,6 +79,15 @@ impl Program {
     ///
     /// [`ProgramError::Batch`] if not.
     pub fn check(&self, batch: &Batch) -> Result<(), ProgramError> {
+        batch.expect(self.dense_width, &self.bounds)
+    }
+
+    /// As [`Program::check`], of samples in groups.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn check_grouped(&self, batch: &GroupedBatch) -> Result<(), ProgramError> {
         batch.expect(self.dense_width, &self.bounds)
     }
 

@@ -136,7 +136,7 @@ fn request(batch: Batch) -> ScoreRequest {
     let arrival = Instant::now();
     // A deadline far away: nothing here is to be refused.
     let deadline = arrival + Duration::from_secs(10);
-    ScoreRequest { batch, arrival, deadline, min_quality: None, priority: 0 }
+    ScoreRequest { batch: batch.into(), arrival, deadline, min_quality: None, priority: 0 }
 }
 
 fn quantiles(times: &mut [Duration]) -> String {

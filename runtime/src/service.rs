@@ -13,7 +13,7 @@ use std::{
 };
 
 use mprec_datasets::Preprocessor;
-use mprec_representations::{Batch, BatchShape, Schema};
+use mprec_representations::{BatchShape, GroupedBatch, Schema};
 use tokio::sync::oneshot;
 
 pub use self::work::{BatchWork, Memory, MemoryKind, ModelWork, PathWork, Spent, Stages};
@@ -43,8 +43,8 @@ pub struct Model {
 /// Samples to score together, by a deadline.
 #[derive(Debug)]
 pub struct ScoreRequest {
-    /// The samples.
-    pub batch: Batch,
+    /// The samples, in one group if its client sent what they share once.
+    pub batch: GroupedBatch,
     /// When the request arrived, before it was parsed.
     pub arrival: Instant,
     /// When the answer must be there.

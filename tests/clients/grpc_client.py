@@ -156,6 +156,45 @@ def check_infer(server, model, metadata, url):
     return dense, sparse, expected
 
 
+def check_ranking(server, model, metadata, url):
+    """What all candidates share sent once, and the best of them alone."""
+    with urllib.request.urlopen(f"{url}/v2/models/{model}", timeout=PATIENCE_S) as reply:
+        names = [feature["name"] for feature in json.load(reply)["mprec"]["schema"]["sparse"]]
+    users, others = list(range(0, len(names), 2)), list(range(1, len(names), 2))
+    dense, sparse = values(metadata, SAMPLES)
+    dense[:], sparse[:, users] = dense[0], sparse[0, users]
+    once = [
+        client.InferInput("dense", [1, dense.shape[1]], "FP32"),
+        client.InferInput("user_sparse", [1, len(users)], "INT64"),
+        client.InferInput("sparse", [SAMPLES, len(others)], "INT64"),
+    ]
+    for one, array in zip(once, (dense[:1], sparse[:1, users], sparse[:, others])):
+        one.set_data_from_numpy(numpy.ascontiguousarray(array))
+    patient = {"sla_ms": PATIENCE_S * 1000}
+    told = {**patient, "user_features": ",".join(names[at] for at in users)}
+    plain, compared = {}, 0
+    for _ in range(200):
+        result = server.infer(model, inputs(dense, sparse), parameters=patient)
+        path = result.get_response().parameters["path"].string_param
+        plain[path] = result.as_numpy("scores")
+        for parameters in (told, {**told, "top_k": 5}):
+            result = server.infer(model, once, parameters=parameters)
+            expected = plain.get(result.get_response().parameters["path"].string_param)
+            if expected is None:
+                continue
+            scores, indices = result.as_numpy("scores"), result.as_numpy("indices")
+            if indices is not None:
+                assert indices.shape == scores.shape == (5,) and (numpy.diff(scores) <= 0).all(), (scores, indices)
+                assert scores[-1] >= numpy.sort(expected)[-5] - 1e-5, (scores, expected)
+                expected = expected[indices]
+            numpy.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+            compared += 1
+        if compared >= 8:
+            break
+    assert compared >= 2, "no path ever answered both forms"
+    refused("INVALID_ARGUMENT", lambda: server.infer(model, once, parameters=patient))
+
+
 def check_statistics(server, model):
     for rows in (server.get_inference_statistics(model).model_stats, server.get_inference_statistics().model_stats):
         mine = {row.name: row for row in rows}[model]
@@ -283,6 +322,7 @@ def main(address, url):
         metadata = check_about(server, model)
         check_health(address)
         data = check_infer(server, model, metadata, url)
+        check_ranking(server, model, metadata, url)
         check_statistics(server, model)
         check_errors(server, model, metadata)
         check_async(server, model, data)

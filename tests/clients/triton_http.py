@@ -131,6 +131,31 @@ for name, data in [("sparse", ids), ("sparse_lengths", lengths)]:
     tensors[-1].set_data_from_numpy(data)
 assert client.infer(model, tensors).as_numpy("scores").shape == (2,)
 
+# What the candidates share sent once, and the best of them.
+names = [feature["name"] for feature in described["mprec"]["schema"]["sparse"]]
+users, others = list(range(0, len(names), 2)), list(range(1, len(names), 2))
+same_user = np.where(np.arange(len(names)) % 2 == 0, sparse[:1], sparse[:50])
+same_dense = np.repeat(dense[:1], 50, axis=0)
+once = [triton.InferInput("dense", [1, dense.shape[1]], "FP32"),
+        triton.InferInput("user_sparse", [1, len(users)], "INT64"),
+        triton.InferInput("sparse", [50, len(others)], "INT64")]
+for tensor, data in zip(once, [dense[:1], same_user[:1, users], same_user[:, others]]):
+    tensor.set_data_from_numpy(np.ascontiguousarray(data))
+told = {"user_features": ",".join(names[at] for at in users), "sla_ms": 20_000.0}
+by_path = {}
+for tensors, parameters in [(inputs(same_dense, same_user), {"sla_ms": 20_000.0}), (once, told)] * 4:
+    result = client.infer(model, tensors, parameters=parameters)
+    plain = by_path.setdefault(result.get_response()["parameters"]["path"], result.as_numpy("scores"))
+    assert np.abs(result.as_numpy("scores") - plain).max() < 1e-5
+for asked in [None, [triton.InferRequestedOutput("indices"), triton.InferRequestedOutput("scores")]]:
+    result = client.infer(model, once, outputs=asked, parameters={**told, "top_k": 7})
+    best, at = result.as_numpy("scores"), result.as_numpy("indices")
+    assert best.shape == at.shape == (7,) and at.dtype == np.int64 and (np.diff(best) <= 0).all(), (best, at)
+    plain = by_path.get(result.get_response()["parameters"]["path"])
+    if plain is not None:
+        assert np.abs(best - plain[at]).max() < 1e-5 and best[-1] >= np.sort(plain)[-7] - 1e-5
+assert "user_features" in expect_error(400, lambda: client.infer(model, once))
+
 # Errors, with their statuses.
 good = inputs(dense[:4], sparse[:4])
 assert "nobody" in expect_error(404, lambda: client.infer("nobody", good))

@@ -1,8 +1,16 @@
 //! Our own kernels, at every level of instructions that this machine has.
 
-use mprec_backends::{CpuBackend, Level, cpu::DheVectors};
-use mprec_representations::{Dlrm, ModelError, Tensor, materialise};
-use mprec_tests::suite::{Runner, Tape, Tolerance};
+use std::sync::Arc;
+
+use mprec_backends::{Backend as _, CpuBackend, Executable, Level, cpu::DheVectors};
+use mprec_representations::{
+    Dlrm, GroupedBatch, LayerFormat, ModelError, Precision, RowFormat, Sharing, Tensor,
+    materialise, quantize,
+};
+use mprec_tests::{
+    fixtures,
+    suite::{Runner, Tape, Tolerance, grouped, scores},
+};
 
 /// Bytes that hold a few vectors of any program of the suite.
 const CACHE: usize = 128 << 10;
@@ -61,6 +69,71 @@ fn materialised_rows_are_what_the_dhe_computes() {
                 (got - expected).abs() <= Tolerance::OTHER_ORDER.floats,
                 "{got}, expected {expected}"
             );
+        }
+    }
+}
+
+fn assert_same_bits(executable: &mut dyn Executable, batch: &GroupedBatch, about: &str) {
+    let bits = |scores: &[f32]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
+    let plain = scores(executable, &batch.expanded());
+    let mut got = vec![f32::MAX; batch.samples()];
+    executable.run_grouped(batch, &mut got).unwrap();
+    assert_eq!(bits(&got), bits(&plain), "{about}");
+}
+
+/// One query, queries that meet in a block, one that fills several, and more than a block has room for.
+const GROUPS: [&[u32]; 4] = [&[40], &[20, 100, 30], &[50, 400, 1, 9], &[1; 300]];
+
+#[test]
+fn groups_get_the_bits_of_their_plain_form() {
+    let schema = fixtures::schema(&[400, 70, 1, 900]);
+    let precisions = [
+        Precision { rows: RowFormat::F32, layers: LayerFormat::F32 },
+        Precision { rows: RowFormat::Int8, layers: LayerFormat::BF16 },
+        Precision { rows: RowFormat::Int4, layers: LayerFormat::Int8 },
+        Precision { rows: RowFormat::F16, layers: LayerFormat::F32 },
+    ];
+    for (seed, (name, spec)) in fixtures::architectures(&schema, 16).iter().enumerate() {
+        for precision in precisions {
+            let weights = fixtures::weights(&schema, spec, seed as u64 + 1);
+            let (spec, weights) = quantize(&schema, spec, &weights, precision).unwrap();
+            let program = Dlrm::load(&schema, &spec, &weights).unwrap().lower().unwrap();
+            for level in Level::available() {
+                let backend = CpuBackend::with_level(level).unwrap();
+                let mut executable = backend.prepare(&program).unwrap();
+                for lengths in GROUPS {
+                    let samples = lengths.iter().sum::<u32>() as usize;
+                    // A bottom net's rows are fewer, and only layers of 8 bits give each the same bits then.
+                    let exact = precision.layers == LayerFormat::Int8 || level == Level::Scalar;
+                    for dense in [false, exact] {
+                        let sharing = Arc::new(Sharing::new(&[true, false, true, true], dense));
+                        let plain = Tape::new(&[]).batch(&schema, samples);
+                        let batch = GroupedBatch::of(&plain, sharing, lengths).unwrap();
+                        let about = format!("{name}, {precision:?}, {level}, {lengths:?}, {dense}");
+                        assert_same_bits(&mut *executable, &batch, &about);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_of_any_bags_get_the_bits_of_their_plain_form_where_rows_do_not_matter() {
+    for seed in 0..60_u32 {
+        let choices: Vec<u32> = (0..120).map(|at| (at * 29 + 5) ^ (seed * 17 + at / 3)).collect();
+        let mut tape = Tape::new(&choices);
+        let schema = tape.schema();
+        let program = if seed % 2 == 0 {
+            tape.variant(&schema, LayerFormat::F32)
+        } else {
+            tape.tangle(&schema)
+        };
+        let backend = CpuBackend::with_level(Level::Scalar).unwrap();
+        let mut executable = backend.prepare(&program).unwrap();
+        for samples in [1, 30, 300] {
+            let batch = grouped(&mut tape, &schema, samples);
+            assert_same_bits(&mut *executable, &batch, &format!("seed {seed}, {samples}"));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What exists per id of one feature: a DHE's codes, its decoder, and the sums over bags.
 
-use mprec_representations::Batch;
+use std::ops::Range;
 
 use super::{
     executable::Scratch,
+    input::Input,
     kernels::Kernels,
     place::Place,
     recall::Entries,
@@ -29,21 +30,45 @@ impl Chain {
 
     pub(crate) fn run(
         &self,
-        batch: &Batch,
+        input: Input<'_>,
         now: &Now<'_>,
         kernels: &Kernels,
         scratch: &mut Scratch,
     ) {
-        let samples = now.samples.clone();
-        for step in &self.steps {
-            if let Step::Reduce { to, .. } = step {
-                let mut sums = to.write(&mut scratch.buffers[to.target()], samples.len());
-                for row in 0..samples.len() {
-                    sums.row(row).fill(0.0);
-                }
+        let Some(of) = input.sharing(self.feature) else {
+            return self.sum(input, now.samples.clone(), kernels, scratch);
+        };
+        if !scratch.kept.is_same() {
+            self.sum(input, now.groups.clone(), kernels, scratch);
+        }
+        for to in self.sums() {
+            scratch.kept.spread(to, &mut scratch.buffers, now, of);
+        }
+    }
+
+    /// Where the sums over bags are.
+    fn sums(&self) -> impl Iterator<Item = Place> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Reduce { to, .. } => Some(*to),
+            _ => None,
+        })
+    }
+
+    /// Writes the sums of the bags of `samples`, or of groups where the feature is shared.
+    fn sum(
+        &self,
+        input: Input<'_>,
+        samples: Range<usize>,
+        kernels: &Kernels,
+        scratch: &mut Scratch,
+    ) {
+        for to in self.sums() {
+            let mut sums = to.write(&mut scratch.buffers[to.target()], samples.len());
+            for row in 0..samples.len() {
+                sums.row(row).fill(0.0);
             }
         }
-        let bags = batch.bags(self.feature);
+        let bags = input.bags(self.feature);
         let ids = bags.range(samples.start).start..bags.range(samples.end - 1).end;
         let mut bag = samples.start;
         for start in ids.clone().step_by(self.chunk) {
@@ -62,8 +87,8 @@ impl Chain {
                 _ => (distinct, rows, None),
             };
             let ids = Ids { chunk, bag, distinct, rows };
-            let now = Now { samples: samples.clone(), rows: distinct.len(), ids };
-            self.compute(batch, &now, entries, kernels, scratch, Some(total));
+            let now = Now { samples: samples.clone(), groups: 0..0, rows: distinct.len(), ids };
+            self.compute(input, &now, entries, kernels, scratch, Some(total));
             scratch.recall = recall;
             scratch.unique = unique;
         }
@@ -72,7 +97,7 @@ impl Chain {
     /// Computes the rows of `now`. With `sum`, adds them and those held, `sum` rows together, to their bags.
     pub(crate) fn compute(
         &self,
-        batch: &Batch,
+        input: Input<'_>,
         now: &Now<'_>,
         mut entries: Option<&mut Entries>,
         kernels: &Kernels,
@@ -83,7 +108,7 @@ impl Chain {
         for step in &self.steps {
             let Some(place) = summed(step) else {
                 if now.rows > 0 {
-                    step.run(batch, now, kernels, scratch);
+                    step.run(input, now, kernels, scratch);
                 }
                 continue;
             };
@@ -92,8 +117,9 @@ impl Chain {
             }
             first += place.width;
             if let Some(rows) = sum {
-                let now = Now { samples: now.samples.clone(), rows, ids: now.ids.clone() };
-                step.run(batch, &now, kernels, scratch);
+                let (samples, ids) = (now.samples.clone(), now.ids.clone());
+                let now = Now { samples, groups: 0..0, rows, ids };
+                step.run(input, &now, kernels, scratch);
             }
         }
     }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use mprec_representations::Batch;
+use mprec_representations::{Batch, GroupedBatch};
 
 use super::{
     buffer::Buffer,
+    input::Input,
+    place::Place,
     plan::Plan,
     recall::Recall,
+    spread::Kept,
     step::{Ids, Now},
     unique::Unique,
 };
 use crate::{
-    backend::{Executable, check},
+    backend::{Executable, check, check_grouped},
     cache::{CacheStatistics, HotId},
     error::BackendError,
 };
@@ -38,6 +41,8 @@ pub(crate) struct Scratch {
     pub(crate) unique: Unique,
     /// Quantised inputs of a layer.
     pub(crate) codes: Buffer,
+    /// What the samples of a group share.
+    pub(crate) kept: Kept,
     /// Vectors of ids that chains need not compute.
     pub(crate) recall: Option<Recall>,
 }
@@ -51,9 +56,51 @@ impl CpuExecutable {
             transposed: Buffer::zeroed(plan.transposed)?,
             unique: Unique::new(plan.chunk),
             codes: Buffer::zeroed(plan.codes.div_ceil(size_of::<f32>()))?,
+            kept: Kept::new(plan.kept()),
             recall,
         };
         Ok(Self { plan, scratch })
+    }
+
+    /// Runs a batch that has been checked.
+    fn compute(&mut self, input: Input<'_>, scores: &mut [f32]) {
+        let Self { plan, scratch } = self;
+        scratch.kept.forget();
+        for (block, scores) in scores.chunks_mut(plan.block).enumerate() {
+            let start = block * plan.block;
+            let samples = start..start + scores.len();
+            let groups = input.groups(samples.clone());
+            scratch.kept.begin(&groups);
+            let now = Now { rows: samples.len(), samples, groups, ids: Ids::default() };
+            for (at, step) in plan.steps.iter().enumerate() {
+                scratch.spread_dense(plan.dense.read(at), input, &now);
+                if plan.dense.alone(at) && input.sharing_dense().is_some() {
+                    let (samples, groups) = (now.groups.clone(), 0..0);
+                    let of_groups =
+                        Now { rows: samples.len(), samples, groups, ids: Ids::default() };
+                    if !scratch.kept.is_same() {
+                        step.run(input, &of_groups, &plan.kernels, scratch);
+                    }
+                } else {
+                    step.run(input, &now, &plan.kernels, scratch);
+                }
+            }
+            scratch.spread_dense(plan.dense.read(plan.steps.len()), input, &now);
+            let result = plan.score.read(&scratch.buffers, &[], scores.len());
+            for (row, score) in scores.iter_mut().enumerate() {
+                *score = result.row(row)[0];
+            }
+        }
+    }
+}
+
+impl Scratch {
+    /// Where groups share the dense values: spreads what was made of those alone to the block's samples.
+    fn spread_dense(&mut self, read: &[Place], input: Input<'_>, block: &Now<'_>) {
+        let Some(of) = input.sharing_dense() else { return };
+        for &place in read {
+            self.kept.spread(place, &mut self.buffers, block, of);
+        }
     }
 }
 
@@ -61,17 +108,22 @@ impl Executable for CpuExecutable {
     fn run(&mut self, batch: &Batch, scores: &mut [f32]) -> Result<(), BackendError> {
         let plan = &*self.plan;
         check(&plan.program, batch, scores)?;
-        for (block, scores) in scores.chunks_mut(plan.block).enumerate() {
-            let start = block * plan.block;
-            let samples = start..start + scores.len();
-            let now = Now { rows: samples.len(), samples, ids: Ids::default() };
-            for step in &plan.steps {
-                step.run(batch, &now, &plan.kernels, &mut self.scratch);
-            }
-            let result = plan.score.read(&self.scratch.buffers, &[], scores.len());
-            for (row, score) in scores.iter_mut().enumerate() {
-                *score = result.row(row)[0];
-            }
+        self.compute(Input::Plain(batch), scores);
+        Ok(())
+    }
+
+    fn run_grouped(
+        &mut self,
+        batch: &GroupedBatch,
+        scores: &mut [f32],
+    ) -> Result<(), BackendError> {
+        check_grouped(&self.plan.program, batch, scores)?;
+        let input = Input::of(batch);
+        if input.sharing_dense().is_some() && self.plan.dense.mixed() {
+            // A program that no model lowers to: dense values meet others themselves.
+            self.compute(Input::Plain(&batch.expanded()), scores);
+        } else {
+            self.compute(input, scores);
         }
         Ok(())
     }
@@ -82,7 +134,7 @@ impl Executable for CpuExecutable {
     }
 
     fn bytes(&self) -> usize {
-        let Scratch { buffers, numbers, transposed, unique, codes, recall } = &self.scratch;
+        let Scratch { buffers, numbers, transposed, unique, codes, kept, recall } = &self.scratch;
         let scratch: usize = buffers.iter().map(Buffer::bytes).sum();
         self.plan.bytes()
             + scratch
@@ -90,6 +142,7 @@ impl Executable for CpuExecutable {
             + transposed.bytes()
             + codes.bytes()
             + unique.bytes()
+            + kept.bytes()
             + recall.as_ref().map_or(0, Recall::bytes)
     }
 
@@ -111,10 +164,17 @@ impl Executable for CpuExecutable {
             for (distinct, slots) in ids.chunks(chain.chunk).zip(slots.chunks(chain.chunk)) {
                 let rows = distinct.len();
                 let ids = Ids { distinct, ..Ids::default() };
-                let now = Now { samples: 0..0, rows, ids };
+                let now = Now { samples: 0..0, groups: 0..0, rows, ids };
                 let entries = recall.begin_fill(slots);
                 let scratch = &mut self.scratch;
-                chain.compute(&batch, &now, Some(entries), &plan.kernels, scratch, None);
+                chain.compute(
+                    Input::Plain(&batch),
+                    &now,
+                    Some(entries),
+                    &plan.kernels,
+                    scratch,
+                    None,
+                );
                 held += rows;
             }
         }

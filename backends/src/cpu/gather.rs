@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use half::{bf16, f16};
-use mprec_representations::{Bags, Batch, FusedRows, Rows, Tensor};
+use mprec_representations::{Bags, FusedRows, Rows, Tensor};
 
 use super::{
-    buffer::Buffer, divide::RowPicker, kernels::Kernels, matrix::MatrixMut, place::Place,
-    sum_half_rows::Halves, sum_rows::prefetch,
+    divide::RowPicker, executable::Scratch, input::Input, kernels::Kernels, matrix::MatrixMut,
+    place::Place, spread::spread, step::Now, sum_half_rows::Halves, sum_rows::prefetch,
 };
 
 /// Rows to ask for before the first of them is added. Beyond what a core can wait for at once
@@ -98,48 +98,48 @@ impl Gather {
 
     pub(crate) fn run(
         &self,
-        batch: &Batch,
-        samples: Range<usize>,
+        input: Input<'_>,
+        now: &Now<'_>,
         kernels: &Kernels,
-        numbers: &mut [u64],
-        buffers: &mut [Buffer],
+        scratch: &mut Scratch,
     ) {
-        if batch.is_one_hot() {
-            self.one_hot(batch, samples, kernels, numbers, buffers);
+        let Scratch { numbers, buffers, .. } = scratch;
+        if input.is_one_hot() {
+            self.one_hot(input, now, kernels, scratch);
         } else {
             for lookup in &self.lookups {
-                let mut buffer = std::mem::take(&mut buffers[lookup.to.target()]);
-                let out = lookup.to.write(&mut buffer, samples.len());
-                lookup.jagged(batch.bags(lookup.feature), samples.clone(), kernels, numbers, out);
-                buffers[lookup.to.target()] = buffer;
+                let (bags, which) = (input.bags(lookup.feature), lookup.bags(input, now));
+                let out = lookup.to.write(&mut buffers[lookup.to.target()], which.len());
+                lookup.jagged(bags, which, kernels, numbers, out);
+            }
+        }
+        for lookup in &self.lookups {
+            if let Some(of) = input.sharing(lookup.feature) {
+                spread(lookup.to, &mut scratch.buffers, now, of);
             }
         }
     }
 
     /// Every bag holds one id: the next lookups' rows are asked for while these are copied.
-    fn one_hot(
-        &self,
-        batch: &Batch,
-        samples: Range<usize>,
-        kernels: &Kernels,
-        numbers: &mut [u64],
-        buffers: &mut [Buffer],
-    ) {
+    fn one_hot(&self, input: Input<'_>, now: &Now<'_>, kernels: &Kernels, scratch: &mut Scratch) {
+        let Scratch { numbers, buffers, .. } = scratch;
+        let samples = now.samples.len();
+        let ids = |lookup: &Lookup| &input.bags(lookup.feature).ids()[lookup.bags(input, now)];
         let mut free = &mut numbers[..];
         for lookup in self.lookups.iter().filter(|lookup| lookup.picker != RowPicker::Id) {
-            let (rows, rest) = free.split_at_mut(samples.len());
-            lookup.picker.pick(&batch.bags(lookup.feature).ids()[samples.clone()], rows);
+            let (rows, rest) = free.split_at_mut(samples);
+            lookup.picker.pick(ids(lookup), rows);
             free = rest;
         }
-        let mut picked = numbers.chunks_exact(samples.len());
+        let mut picked = numbers.chunks_exact(samples);
         let mut rows_of = |lookup: &Lookup| match lookup.picker {
-            RowPicker::Id => &batch.bags(lookup.feature).ids()[samples.clone()],
-            _ => picked.next().expect("rows were picked for each of these lookups above"),
+            RowPicker::Id => ids(lookup),
+            _ => lookup.first(input, now, picked.next()),
         };
         let mut ahead = self.lookups.iter();
         // One row number slice per lookup is known twice: when asked for and when copied.
-        let mut again = numbers.chunks_exact(samples.len());
-        let per_wave = WAVE.div_ceil(samples.len());
+        let mut again = numbers.chunks_exact(samples);
+        let per_wave = WAVE.div_ceil(samples);
         let mut ask = |count: usize| {
             for lookup in ahead.by_ref().take(count) {
                 lookup.table.prefetch(rows_of(lookup));
@@ -150,19 +150,31 @@ impl Gather {
             ask(per_wave);
             for lookup in wave {
                 let rows = match lookup.picker {
-                    RowPicker::Id => &batch.bags(lookup.feature).ids()[samples.clone()],
-                    _ => again.next().expect("rows were picked for each of these lookups above"),
+                    RowPicker::Id => ids(lookup),
+                    _ => lookup.first(input, now, again.next()),
                 };
-                let mut buffer = std::mem::take(&mut buffers[lookup.to.target()]);
-                let out = lookup.to.write(&mut buffer, samples.len());
+                let out = lookup.to.write(&mut buffers[lookup.to.target()], rows.len());
                 lookup.table.gather(kernels, rows, out);
-                buffers[lookup.to.target()] = buffer;
             }
         }
     }
 }
 
 impl Lookup {
+    /// The bags to look up: of groups if those share the feature, of samples if not.
+    fn bags(&self, input: Input<'_>, now: &Now<'_>) -> Range<usize> {
+        match input.sharing(self.feature) {
+            Some(_) => now.groups.clone(),
+            None => now.samples.clone(),
+        }
+    }
+
+    /// The rows that were picked for it, which take memory for as many as there are samples.
+    fn first<'a>(&self, input: Input<'_>, now: &Now<'_>, picked: Option<&'a [u64]>) -> &'a [u64] {
+        let picked = picked.expect("rows were picked for each of these lookups before");
+        &picked[..self.bags(input, now).len()]
+    }
+
     /// Bags of any number of ids, in chunks so that scratch memory stays small.
     fn jagged(
         &self,

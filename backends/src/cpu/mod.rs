@@ -12,7 +12,9 @@
 //!    scratch memory does not grow with a batch that a client sends.
 //! 5. An id that a chunk holds more than once is computed once.
 //! 6. Slots whose lives do not overlap share memory.
-//! 7. With [`CpuBackend::with_cache`], ids whose vectors are held are left out of what is computed per id.
+//! 7. What a group of samples shares ([`GroupedBatch`](mprec_representations::GroupedBatch)) is looked up, encoded and decoded
+//!    once per group and block, and so is the bottom net's output where all dense values are shared.
+//! 8. With [`CpuBackend::with_cache`], ids whose vectors are held are left out of what is computed per id.
 //!
 //! A run then allocates nothing, takes no lock and makes no system call; tables are read where they
 //! are, mapped or not. (`Level::Portable` is the exception: the `gemm` crate may allocate.)
@@ -24,9 +26,13 @@
 //! multiplied at once, so the same id in another batch may get a vector that differs in its last bits; a
 //! cached vector is one of these. Layers of 8-bit weights and [`Level::Scalar`] give every id the same bits
 //! always, cached or not.
+//!
+//! Samples in groups get the same bits as in plain form, but for these: a bottom net that runs once per group, the
+//! vectors of a DHE that sums several ids of a bag, and a cache's vectors are multiplied among other rows, as above.
 
 mod buffer;
 mod chain;
+mod dense;
 mod divide;
 mod executable;
 mod gather;
@@ -34,6 +40,7 @@ pub mod gemm;
 pub mod gemm_bf16;
 pub mod gemm_int8;
 pub mod hash_encode;
+mod input;
 pub mod interaction;
 mod kernels;
 mod layout;
@@ -46,6 +53,7 @@ mod plan;
 mod products;
 mod recall;
 mod schedule;
+mod spread;
 mod step;
 pub mod sum_fused_rows;
 pub mod sum_half_rows;

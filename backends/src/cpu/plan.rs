@@ -4,6 +4,7 @@ use mprec_representations::{Combination, Interaction, LayerWeights, Op, Program}
 
 use super::{
     chain::Chain,
+    dense::DenseSteps,
     divide::RowPicker,
     gather::{Gather, Lookup, Table},
     gemm::Packed,
@@ -33,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) kernels: Kernels,
     pub(crate) steps: Vec<Step>,
     pub(crate) score: Place,
+    /// What depends on dense values alone.
+    pub(crate) dense: DenseSteps,
     /// Samples at once.
     pub(crate) block: usize,
     /// Most ids of a feature at once.
@@ -56,11 +59,13 @@ impl Plan {
     pub(crate) fn new(program: &Program, level: Level) -> Result<Self, BackendError> {
         let schedule = Schedule::new(program);
         let layout = Layout::new(program, &schedule, LIMITS);
+        let score = layout.slots[program.score().index()];
         let mut plan = Self {
             program: program.clone(),
             kernels: Kernels::at(level),
             steps: Vec::new(),
-            score: layout.slots[program.score().index()],
+            score,
+            dense: DenseSteps::new(&[], score),
             block: layout.block,
             chunk: layout.chunk,
             buffers: layout.buffers.clone(),
@@ -93,7 +98,13 @@ impl Plan {
                 }
             }
         }
+        plan.dense = DenseSteps::new(&plan.steps, score);
         Ok(plan)
+    }
+
+    /// Most floats of what a group shares that are kept from block to block.
+    pub(crate) fn kept(&self) -> usize {
+        self.dense.width() + self.chains().map(Chain::width).sum::<usize>()
     }
 
     /// Bytes of parameters: tables where they are, and what was packed.

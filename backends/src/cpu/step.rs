@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use mprec_representations::{Batch, Tensor, op::sigmoid};
+use mprec_representations::{Tensor, op::sigmoid};
 
 use super::{
     chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, gemm_bf16::PackedBf16,
-    gemm_int8::PackedInt8, hash_encode::Encoder, interaction::Pairs, kernels::Kernels,
-    place::Place,
+    gemm_int8::PackedInt8, hash_encode::Encoder, input::Input, interaction::Pairs,
+    kernels::Kernels, place::Place,
 };
 
 /// One step: what to do, from where, to where.
@@ -44,8 +44,10 @@ pub(crate) enum Step {
 /// What part of the batch a step works on.
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
-    /// Samples of the batch. Never empty.
+    /// Samples of the batch, or groups where a step works on what those share. Never empty.
     pub(crate) samples: Range<usize>,
+    /// Groups of these samples, for a step that leads from those to these.
+    pub(crate) groups: Range<usize>,
     /// Rows that a step has: samples, or distinct ids in a chain.
     pub(crate) rows: usize,
     /// In a chain: what the rows stand for.
@@ -68,17 +70,16 @@ pub(crate) struct Ids<'a> {
 impl Step {
     pub(crate) fn run(
         &self,
-        batch: &Batch,
+        input: Input<'_>,
         now: &Now<'_>,
         kernels: &Kernels,
         scratch: &mut Scratch,
     ) {
         let to = match self {
             Self::Gather(gather) => {
-                let Scratch { numbers, buffers, .. } = scratch;
-                return gather.run(batch, now.samples.clone(), kernels, numbers, buffers);
+                return gather.run(input, now, kernels, scratch);
             }
-            Self::Chain(chain) => return chain.run(batch, now, kernels, scratch),
+            Self::Chain(chain) => return chain.run(input, now, kernels, scratch),
             Self::Copy { from, to } if from.buffer == to.buffer => {
                 let data = scratch.buffers[to.target()].as_mut_slice();
                 for row in 0..now.rows {
@@ -101,20 +102,57 @@ impl Step {
         };
         // The output is taken out, so that the other buffers can be read while it is written.
         let mut taken = std::mem::take(&mut scratch.buffers[to.target()]);
-        self.compute(batch, now, kernels, scratch, (to, &mut taken));
+        self.compute(input, now, kernels, scratch, (to, &mut taken));
         scratch.buffers[to.target()] = taken;
+    }
+
+    /// Places that it reads. What runs per id reads what it wrote itself, and ids.
+    pub(crate) fn inputs(&self) -> Vec<Place> {
+        match self {
+            Self::Gather(_) | Self::Chain(_) | Self::Encode { .. } | Self::Reduce { .. } => {
+                Vec::new()
+            }
+            Self::Linear { from, .. }
+            | Self::LinearBf16 { from, .. }
+            | Self::LinearInt8 { from, .. }
+            | Self::Affine { from, .. }
+            | Self::Copy { from, .. }
+            | Self::Dot { from, .. }
+            | Self::Sigmoid { from, .. } => vec![*from],
+            Self::Combine { left, right, .. } => vec![*left, *right],
+            Self::Mean { from, .. } => from.clone(),
+        }
+    }
+
+    /// Places that it writes.
+    pub(crate) fn outputs(&self) -> Vec<Place> {
+        match self {
+            Self::Gather(gather) => gather.lookups.iter().map(|lookup| lookup.to).collect(),
+            Self::Chain(chain) => chain.steps.iter().flat_map(Self::outputs).collect(),
+            Self::Encode { to, .. }
+            | Self::Linear { to, .. }
+            | Self::LinearBf16 { to, .. }
+            | Self::LinearInt8 { to, .. }
+            | Self::Affine { to, .. }
+            | Self::Reduce { to, .. }
+            | Self::Combine { to, .. }
+            | Self::Copy { to, .. }
+            | Self::Dot { to, .. }
+            | Self::Mean { to, .. }
+            | Self::Sigmoid { to, .. } => vec![*to],
+        }
     }
 
     fn compute(
         &self,
-        batch: &Batch,
+        input: Input<'_>,
         now: &Now<'_>,
         kernels: &Kernels,
         scratch: &mut Scratch,
         (to, taken): (Place, &mut super::buffer::Buffer),
     ) {
         let Scratch { buffers, transposed, codes, .. } = scratch;
-        let dense = &batch.dense()[now.samples.start * batch.dense_width()..];
+        let dense = input.dense_from(now.samples.start);
         let read = |place: &Place| place.read(buffers, dense, now.rows);
         let out_rows =
             if matches!(self, Self::Reduce { .. }) { now.samples.len() } else { now.rows };
@@ -146,7 +184,7 @@ impl Step {
                 }
             }
             Self::Reduce { feature, from, .. } => {
-                let (from, bags) = (read(from), batch.bags(*feature));
+                let (from, bags) = (read(from), input.bags(*feature));
                 let mut bag = now.ids.bag;
                 for (&row, id) in now.ids.rows.iter().zip(now.ids.chunk.clone()) {
                     while bags.range(bag).end <= id {

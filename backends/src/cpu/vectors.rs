@@ -7,6 +7,7 @@ use mprec_representations::{Batch, Program, Schema, batch::BatchShape};
 use super::{
     chain::Chain,
     executable::CpuExecutable,
+    input::Input,
     level::Level,
     place::Place,
     plan::Plan,
@@ -64,11 +65,11 @@ impl DheVectors {
             ids.clear();
             ids.extend(next..next + count as u64);
             next += count as u64;
-            let now =
-                Now { samples: 0..0, rows: count, ids: Ids { distinct: &ids, ..Ids::default() } };
+            let of = Ids { distinct: &ids, ..Ids::default() };
+            let now = Now { samples: 0..0, groups: 0..0, rows: count, ids: of };
             for step in &chain.steps {
                 if !matches!(step, Step::Reduce { .. }) {
-                    step.run(&self.empty, &now, &self.plan.kernels, scratch);
+                    step.run(Input::Plain(&self.empty), &now, &self.plan.kernels, scratch);
                 }
             }
             let vectors = from.read(&scratch.buffers, &[], count);

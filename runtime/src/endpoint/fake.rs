@@ -173,7 +173,7 @@ impl Service for Fake {
         _model: &Arc<Model>,
         request: ScoreRequest,
     ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        let answer = answer(score(&request.batch));
+        let answer = answer(score(&request.batch.expanded()));
         self.seen.lock().unwrap().push(request);
         let (sender, receiver) = oneshot::channel();
         match self.behaviour.lock().unwrap().clone() {

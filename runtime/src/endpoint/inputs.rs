@@ -19,11 +19,16 @@
 //! |---|---|---|---|
 //! | `raw_dense` | BYTES or INT64 | `[n, D]` | empty where missing |
 //! | `raw_sparse` | BYTES | `[n, F]` | empty where missing |
+//!
+//! A further form sends what is the user's once for all candidates: see [`user`].
 
-use mprec_representations::{Batch, Jagged};
+mod user;
+
+use mprec_representations::{Batch, GroupedBatch, Jagged};
 
 use super::{
     error::ApiError,
+    parameters::RequestParameters,
     raw,
     tensor::{Tensor, bad_input},
 };
@@ -36,6 +41,7 @@ pub(crate) const LENGTHS: &str = "sparse_lengths";
 pub(crate) const WEIGHTS: &str = "sparse_weights";
 pub(crate) const RAW_DENSE: &str = "raw_dense";
 pub(crate) const RAW_SPARSE: &str = "raw_sparse";
+pub(crate) const USER_SPARSE: &str = "user_sparse";
 pub(crate) const SCORES: &str = "scores";
 
 /// What a request may hold.
@@ -47,13 +53,17 @@ pub(crate) struct InputRow {
 }
 
 /// Every input.
-pub(crate) const INPUTS: [InputRow; 6] = [
-    InputRow { name: DENSE, datatypes: &["FP32"], about: "[n, D]: the dense features" },
+pub(crate) const INPUTS: [InputRow; 7] = [
+    InputRow {
+        name: DENSE,
+        datatypes: &["FP32"],
+        about: "[n, D]: the dense features; with `user_features` also [1, D], for all samples",
+    },
     InputRow {
         name: SPARSE,
         datatypes: &["INT64"],
         about: "[n, F]: one id per feature; with `sparse_lengths` [total]: the ids of all bags, sample by sample and \
-                within it feature by feature",
+                within it feature by feature; with `user_features` [n, F − U]: the ids of the other features",
     },
     InputRow {
         name: LENGTHS,
@@ -64,6 +74,11 @@ pub(crate) const INPUTS: [InputRow; 6] = [
         name: WEIGHTS,
         datatypes: &["FP32"],
         about: "[total]: one weight per id; needs `sparse_lengths`",
+    },
+    InputRow {
+        name: USER_SPARSE,
+        datatypes: &["INT64"],
+        about: "[1, U]: the ids of the features that `user_features` names, in its order, for all samples",
     },
     InputRow {
         name: RAW_DENSE,
@@ -86,6 +101,7 @@ pub(crate) struct Inputs<'a> {
     weights: Option<Tensor<'a>>,
     raw_dense: Option<Tensor<'a>>,
     raw_sparse: Option<Tensor<'a>>,
+    user: Option<Tensor<'a>>,
 }
 
 impl<'a> Inputs<'a> {
@@ -102,11 +118,12 @@ impl<'a> Inputs<'a> {
             WEIGHTS => (WEIGHTS, &mut self.weights),
             RAW_DENSE => (RAW_DENSE, &mut self.raw_dense),
             RAW_SPARSE => (RAW_SPARSE, &mut self.raw_sparse),
+            USER_SPARSE => (USER_SPARSE, &mut self.user),
             other => {
                 return Err(bad_input(
                     other,
-                    "is unknown; known are `dense`, `sparse`, `sparse_lengths`, \
-                     `sparse_weights`, `raw_dense` and `raw_sparse`",
+                    "is unknown; known are `dense`, `sparse`, `sparse_lengths`, `sparse_weights`, \
+                     `user_sparse`, `raw_dense` and `raw_sparse`",
                 ));
             }
         };
@@ -118,17 +135,37 @@ impl<'a> Inputs<'a> {
     }
 
     /// Compares the inputs with the model and makes the batch.
-    pub(crate) fn batch(self, model: &Model) -> Result<Batch, ApiError> {
-        let missing = |name| bad_input(name, "is missing");
+    pub(crate) fn batch(
+        self,
+        model: &Model,
+        parameters: &RequestParameters,
+    ) -> Result<GroupedBatch, ApiError> {
         if self.raw_dense.is_some() || self.raw_sparse.is_some() {
-            let others = [self.dense, self.sparse, self.lengths, self.weights];
-            if let Some(other) = others.iter().flatten().next() {
-                return Err(other.bad("cannot stand beside `raw_dense` and `raw_sparse`"));
-            }
-            let dense = self.raw_dense.ok_or_else(|| missing(RAW_DENSE))?;
-            let sparse = self.raw_sparse.ok_or_else(|| missing(RAW_SPARSE))?;
-            return raw::batch(model, dense, sparse);
+            return Ok(self.of_raw(model, parameters)?.into());
         }
+        if let Some(names) = &parameters.user_features {
+            return self.of_user(names, model);
+        }
+        if self.user.is_some() {
+            return Err(bad_input(USER_SPARSE, "needs the parameter `user_features` beside it"));
+        }
+        Ok(self.of_samples(model)?.into())
+    }
+
+    fn of_raw(self, model: &Model, parameters: &RequestParameters) -> Result<Batch, ApiError> {
+        let others = [self.dense, self.sparse, self.lengths, self.weights, self.user];
+        if let Some(other) = others.iter().flatten().next() {
+            return Err(other.bad("cannot stand beside `raw_dense` and `raw_sparse`"));
+        }
+        let dense = self.raw_dense.ok_or_else(|| missing(RAW_DENSE))?;
+        let sparse = self.raw_sparse.ok_or_else(|| missing(RAW_SPARSE))?;
+        if parameters.user_features.is_some() {
+            return Err(sparse.bad("has all features of every sample: leave `user_features` out"));
+        }
+        raw::batch(model, dense, sparse)
+    }
+
+    fn of_samples(self, model: &Model) -> Result<Batch, ApiError> {
         let dense = self.dense.ok_or_else(|| missing(DENSE))?;
         let sparse = self.sparse.ok_or_else(|| missing(SPARSE))?;
         let (width, features) = (model.shape.dense_width(), model.shape.features());
@@ -168,13 +205,22 @@ pub(super) fn samples_of(
 ) -> Result<usize, ApiError> {
     let samples = dense.shape.first().copied().unwrap_or_default();
     dense.expect_shape(&[samples, width])?;
-    if samples == 0 {
-        return Err(dense.wrong_shape("holds no samples; send at least one"));
-    }
-    if samples > model.max_samples {
-        return Err(ApiError::TooManySamples { samples, limit: model.max_samples });
-    }
+    count(samples, model, dense)?;
     Ok(samples)
+}
+
+fn missing(name: &str) -> ApiError {
+    bad_input(name, "is missing")
+}
+
+/// Proves that there are samples, as `input` has them, and not too many.
+fn count(samples: usize, model: &Model, input: &Tensor<'_>) -> Result<u32, ApiError> {
+    if samples == 0 {
+        return Err(input.wrong_shape("holds no samples; send at least one"));
+    }
+    let limit = model.max_samples;
+    let counted = u32::try_from(samples).ok().filter(|_| samples <= limit);
+    counted.ok_or(ApiError::TooManySamples { samples, limit })
 }
 
 /// Turns bags that stand sample by sample into bags that stand feature by feature.

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    inputs::{DENSE, LENGTHS, RAW_DENSE, RAW_SPARSE, SCORES, SPARSE, WEIGHTS},
+    inputs::{DENSE, LENGTHS, RAW_DENSE, RAW_SPARSE, SCORES, SPARSE, USER_SPARSE, WEIGHTS},
+    outputs::INDICES,
     scoring::Endpoint,
 };
 use crate::service::{Model, Service};
@@ -80,6 +81,12 @@ pub struct ModelDetails {
     /// preprocessing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raw_inputs: Vec<TensorMetadata>,
+    /// The inputs that replace `dense` and `sparse` when the parameter `user_features` names what is sent once.
+    #[serde(default)]
+    pub user_inputs: Vec<TensorMetadata>,
+    /// The outputs of a request with `top_k`.
+    #[serde(default)]
+    pub top_k_outputs: Vec<TensorMetadata>,
 }
 
 /// What a client may know of a path.
@@ -142,6 +149,12 @@ impl ModelMetadata {
                     ],
                     None => Vec::new(),
                 },
+                user_inputs: vec![
+                    tensor(DENSE, "FP32", &[-1, width]),
+                    tensor(USER_SPARSE, "INT64", &[1, -1]),
+                    tensor(SPARSE, "INT64", &[-1, -1]),
+                ],
+                top_k_outputs: vec![tensor(SCORES, "FP32", &[-1]), tensor(INDICES, "INT64", &[-1])],
             },
         }
     }

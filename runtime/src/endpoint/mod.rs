@@ -19,6 +19,7 @@ mod metadata;
 mod model_config;
 #[cfg(test)]
 pub(crate) mod no_work;
+mod outputs;
 mod parameters;
 mod raw;
 mod repository;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     inputs::{DENSE, INPUTS, Inputs, SCORES, SPARSE},
     listen::{Listening, listen},
     load::LoadForm,
+    outputs::{INDICES, Outputs},
     parameters::{Parameters, REQUEST_PARAMETERS, RequestParameters, Scalar},
     repository::{Verb, change, index},
     scoring::ScoreQuery,

@@ -1,6 +1,6 @@
 //! The `parameters` of a request or of a tensor: a map to strings, numbers and booleans.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -10,7 +10,7 @@ use super::error::ApiError;
 const MAX_PARAMETERS: usize = 64;
 
 /// Parameters of a request that clients set: name, JSON type, meaning.
-pub(crate) const REQUEST_PARAMETERS: [(&str, &str, &str); 5] = [
+pub(crate) const REQUEST_PARAMETERS: [(&str, &str, &str); 7] = [
     ("sla_ms", "number", "Time budget from arrival to answer, in milliseconds"),
     (
         "timeout",
@@ -19,8 +19,17 @@ pub(crate) const REQUEST_PARAMETERS: [(&str, &str, &str); 5] = [
     ),
     ("min_quality", "number", "Least expected accuracy of the path that answers, from 0 to 1"),
     ("priority", "integer", "1 is the most important, 0 the default"),
-    ("binary_data_output", "boolean", "Whether the scores are sent in binary"),
+    ("binary_data_output", "boolean", "Whether the outputs are sent in binary"),
+    ("top_k", "integer", "How many of the best scores to send, with the samples they are of"),
+    (
+        USER_FEATURES,
+        "string",
+        "Sparse features that are the user's, with commas between their names: sent once, in `user_sparse`",
+    ),
 ];
+
+/// Name of the parameter that says what is sent once for all samples.
+pub(crate) const USER_FEATURES: &str = "user_features";
 
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +54,10 @@ pub(crate) struct RequestParameters {
     pub(crate) min_quality: Option<f64>,
     pub(crate) priority: u32,
     pub(crate) binary_output: bool,
+    /// How many of the best scores to send; all, and in the samples' order, if not given.
+    pub(crate) top_k: Option<NonZeroUsize>,
+    /// Names of sparse features, with commas between.
+    pub(crate) user_features: Option<String>,
 }
 
 impl Parameters {
@@ -128,6 +141,18 @@ impl Parameters {
                 "binary_data_output" => {
                     read.binary_output = self.flag(name)?.unwrap_or_default();
                 }
+                "top_k" => match value {
+                    Scalar::Integer(count @ 1..) => {
+                        // More than there can be samples are all.
+                        let count = usize::try_from(*count).unwrap_or(usize::MAX);
+                        read.top_k = NonZeroUsize::new(count);
+                    }
+                    _ => return Err(bad(name, "must be a whole number above 0")),
+                },
+                USER_FEATURES => match value {
+                    Scalar::Text(names) => read.user_features = Some(names.clone()),
+                    _ => return Err(bad(name, "must be names with commas between them")),
+                },
                 // What clients send to say that they are not in a sequence.
                 "sequence_id" | "sequence_start" | "sequence_end" => match value {
                     Scalar::Integer(0) | Scalar::Bool(false) => {}
@@ -138,8 +163,8 @@ impl Parameters {
                 _ => {
                     return Err(bad(
                         name,
-                        "is unknown; known are `sla_ms`, `min_quality`, `timeout`, `priority` and \
-                         `binary_data_output`",
+                        "is unknown; known are `sla_ms`, `min_quality`, `timeout`, `priority`, \
+                         `binary_data_output`, `top_k` and `user_features`",
                     ));
                 }
             }
@@ -297,6 +322,10 @@ mod tests {
             r#"{"binary_data_output": 1}"#,
             r#"{"min_qualty": 0.7}"#,
             r#"{"sequence_id": 7}"#,
+            r#"{"top_k": 0}"#,
+            r#"{"top_k": -1}"#,
+            r#"{"top_k": 1.5}"#,
+            r#"{"user_features": ["a"]}"#,
         ] {
             assert!(matches!(read(json), Err(ApiError::BadParameter { .. })), "{json}");
         }
@@ -307,7 +336,11 @@ mod tests {
     fn the_table_has_the_parameters_that_are_known() {
         let message = read(r#"{"x": 1}"#).unwrap_err().to_string();
         for (name, kind, _) in REQUEST_PARAMETERS {
-            let value = if kind == "boolean" { "true" } else { "1" };
+            let value = match kind {
+                "boolean" => "true",
+                "string" => "\"a\"",
+                _ => "1",
+            };
             assert!(read(&format!("{{\"{name}\": {value}}}")).is_ok(), "{name}");
             assert!(message.contains(&format!("`{name}`")), "{message}");
         }

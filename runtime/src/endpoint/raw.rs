@@ -86,7 +86,7 @@ mod tests {
             let added = added.and_then(|()| inputs.add(RAW_SPARSE, |name| {
                 Tensor::of_bytes(name, "BYTES".into(), second, &sparse)
             }));
-            if added.is_ok() && let Ok(batch) = inputs.batch(&MODEL) {
+            if added.is_ok() && let Ok(batch) = inputs.batch(&MODEL, &Default::default()) {
                 prop_assert_eq!((batch.samples(), batch.features()), (1, 3));
             }
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mprec_representations::Batch;
+use mprec_representations::GroupedBatch;
 
 use super::{
     control::Control,
@@ -52,7 +52,7 @@ pub struct Endpoint<S: ?Sized> {
 /// A query as a protocol read it.
 #[derive(Debug)]
 pub(crate) struct ScoreQuery {
-    pub(crate) batch: Batch,
+    pub(crate) batch: GroupedBatch,
     pub(crate) parameters: RequestParameters,
     /// When the request arrived, before it was parsed.
     pub(crate) arrival: Instant,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mprec_backends::CacheStatistics;
-use mprec_representations::Batch;
+use mprec_representations::GroupedBatch;
 use mprec_router::{DeviceId, Health, PathSet, Profiles, Query, Time};
 use tokio::sync::oneshot;
 
@@ -44,8 +44,6 @@ pub(super) struct Shared {
     min_quality: f64,
     /// Paths that take weights of ids.
     weighted: PathSet,
-    /// A batch of no samples in the model's shape.
-    empty: Batch,
 }
 
 /// Counts a thread's end, however it ends.
@@ -89,7 +87,6 @@ impl Shared {
             idle: Condvar::new(),
             min_quality: options.min_quality.unwrap_or(0.0),
             weighted,
-            empty: model.shape.empty(),
             model,
         }
     }
@@ -101,8 +98,8 @@ impl Shared {
     }
 
     /// A batch of no samples in the model's shape.
-    pub(super) fn empty_batch(&self) -> Batch {
-        self.empty.clone()
+    pub(super) fn empty_batch(&self) -> GroupedBatch {
+        self.model.shape.empty().into()
     }
 
     /// Takes a query: decides it, queues it and wakes who should know.
@@ -111,8 +108,7 @@ impl Shared {
         request: ScoreRequest,
     ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         let ScoreRequest { batch, arrival, deadline, min_quality, priority } = request;
-        if batch.dense_width() != self.empty.dense_width() || batch.bounds() != self.empty.bounds()
-        {
+        if self.model.shape.check_grouped(&batch).is_err() {
             return Err(Refusal::Unavailable { reason: "the batch is not of this model's shape" });
         }
         let paths = if batch.is_weighted() { self.weighted } else { PathSet::ALL };

@@ -3,6 +3,7 @@
 
 mod failure;
 mod fake;
+mod groups;
 mod lifecycle;
 mod queueing;
 mod recording;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mprec_representations::Batch;
+use mprec_representations::{Batch, GroupedBatch};
 use mprec_router::{PathId, Query, Queued, Time};
 use tokio::sync::oneshot;
 
@@ -13,7 +13,7 @@ use crate::service::{Outcome, Refusal};
 #[derive(Debug)]
 pub(super) struct Ticket {
     /// Shared with the workers that run it, which take their parts of it without the engine's lock.
-    pub(super) batch: Arc<Batch>,
+    pub(super) batch: Arc<GroupedBatch>,
     pub(super) reply: Reply,
     /// Of a query that was admitted in parts.
     pub(super) assembly: Option<Assembly>,
@@ -22,7 +22,7 @@ pub(super) struct Ticket {
 /// What one entry of a router's batch asks a worker to run.
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) batch: Arc<Batch>,
+    pub(super) batch: Arc<GroupedBatch>,
     pub(super) entry: Queued,
 }
 
@@ -58,7 +58,7 @@ impl Piece {
     }
 
     /// The samples of a part as a batch of their own; `None` for a whole query.
-    pub(super) fn cut(&self) -> Option<Batch> {
+    pub(super) fn cut(&self) -> Option<GroupedBatch> {
         let range = self.entry.offset as usize..(self.entry.offset + self.entry.samples) as usize;
         self.is_part().then(|| self.batch.slice(range))
     }
@@ -98,11 +98,14 @@ pub(super) fn post(letters: &mut Vec<Letter>) {
 
 /// Bytes that a batch's values take: eight per id, four per dense value, and four per weight and
 /// offset where there are some.
-pub(super) fn bytes(batch: &Batch) -> usize {
-    let ids = batch.ids().len();
-    let bags = batch.samples() * batch.features();
-    let jagged = if batch.is_one_hot() { 0 } else { 4 * (ids + bags) };
-    8 * ids + 4 * batch.dense().len() + jagged
+pub(super) fn bytes(batch: &GroupedBatch) -> usize {
+    let of = |batch: &Batch| {
+        let ids = batch.ids().len();
+        let bags = batch.samples() * batch.features();
+        let jagged = if batch.is_one_hot() { 0 } else { 4 * (ids + bags) };
+        8 * ids + 4 * batch.dense().len() + jagged
+    };
+    batch.batches().map(of).sum()
 }
 
 /// The texts that every answer of a path carries.

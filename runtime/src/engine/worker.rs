@@ -8,7 +8,7 @@ use std::{
 
 use core_affinity::CoreId;
 use mprec_backends::{BackendError, CacheStatistics, Executable};
-use mprec_representations::Batch;
+use mprec_representations::GroupedBatch;
 use mprec_router::{DeviceId, Next, Profiles, Time};
 
 use super::{
@@ -36,8 +36,8 @@ pub(super) struct Worker {
     /// What to run, in the order in which it is merged.
     pieces: Vec<Piece>,
     /// The samples of those pieces that are parts.
-    cuts: Vec<Option<Batch>>,
-    merged: Option<Batch>,
+    cuts: Vec<Option<GroupedBatch>>,
+    merged: Option<GroupedBatch>,
     scores: Vec<f32>,
     /// Of the whole queries among the pieces, in their order.
     replies: Vec<Reply>,
@@ -238,7 +238,7 @@ impl Worker {
         scores.clear();
         scores.resize(batch.samples(), f32::NAN);
         let input = began.elapsed();
-        match catch_unwind(AssertUnwindSafe(|| executable.run(batch, scores))) {
+        match catch_unwind(AssertUnwindSafe(|| executable.run_grouped(batch, scores))) {
             Ok(Ok(())) => Ok(input),
             Ok(Err(error)) => Err(Failure {
                 message: chain(&error).into(),

@@ -69,12 +69,12 @@ impl<S: Service + ?Sized> Shared<S> {
         budget: Option<Duration>,
     ) -> Result<ModelInferResponse, ApiError> {
         let model = self.model(&request.model_name, &request.model_version)?;
-        let Parsed { batch, mut parameters, id } = parse(&model, request).await?;
+        let Parsed { batch, mut parameters, outputs, id } = parse(&model, request).await?;
         if let Some(budget) = budget {
             parameters.limit(budget);
         }
         let query = ScoreQuery { batch, parameters, arrival };
-        let render = |answer: &_| Ok(reply::scores(&model, id, answer, arrival.elapsed()));
+        let render = |answer: &_| Ok(reply::scores(&model, id, outputs, answer, arrival.elapsed()));
         self.endpoint.score(&model, query, render).await
     }
 

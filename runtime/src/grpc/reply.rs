@@ -7,7 +7,7 @@ use super::protocol::inference::{
     model_infer_response::InferOutputTensor,
 };
 use crate::{
-    endpoint::{ApiError, SCORES},
+    endpoint::{ApiError, INDICES, Outputs, SCORES},
     service::{Answer, Model},
 };
 
@@ -17,10 +17,31 @@ use crate::{
 pub(super) fn scores(
     model: &Model,
     id: String,
+    wanted: Outputs,
     answer: &Answer,
     latency: Duration,
 ) -> ModelInferResponse {
-    let bytes: Vec<u8> = answer.scores.iter().flat_map(|score| score.to_le_bytes()).collect();
+    let best = wanted.best(&answer.scores);
+    let mut outputs = Vec::with_capacity(2);
+    let mut contents = Vec::with_capacity(2);
+    let mut add = |name: &str, datatype: &str, count: usize, bytes: Vec<u8>| {
+        outputs.push(InferOutputTensor {
+            name: name.to_owned(),
+            datatype: datatype.to_owned(),
+            shape: vec![count as i64],
+            ..InferOutputTensor::default()
+        });
+        contents.push(bytes.into());
+    };
+    if wanted.scores.is_some() {
+        let scores = best.as_ref().map_or(&answer.scores, |best| &best.scores);
+        let bytes = scores.iter().flat_map(|score| score.to_le_bytes()).collect();
+        add(SCORES, "FP32", scores.len(), bytes);
+    }
+    if let (Some(best), Some(_)) = (&best, wanted.indices) {
+        let bytes = best.indices.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        add(INDICES, "INT64", best.indices.len(), bytes);
+    }
     ModelInferResponse {
         model_name: model.name.clone(),
         model_version: answer.version.to_string(),
@@ -37,13 +58,8 @@ pub(super) fn scores(
             ("latency_us", integer(latency.as_micros())),
             ("batch_samples", integer(answer.batch_samples as u128)),
         ]),
-        outputs: vec![InferOutputTensor {
-            name: SCORES.to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![answer.scores.len() as i64],
-            ..InferOutputTensor::default()
-        }],
-        raw_output_contents: vec![bytes.into()],
+        outputs,
+        raw_output_contents: contents,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hyper::body::Bytes;
-use mprec_representations::Batch;
+use mprec_representations::GroupedBatch;
 
 use super::protocol::inference::{
     InferParameter, InferTensorContents, ModelInferRequest,
@@ -12,7 +12,7 @@ use super::protocol::inference::{
 };
 use crate::{
     endpoint::{
-        ApiError, Inputs, Numbers, Parameters, RequestParameters, SCORES, Scalar, Tensor, Texts,
+        ApiError, Inputs, Numbers, Outputs, Parameters, RequestParameters, Scalar, Tensor, Texts,
         bad_input, shape_of,
     },
     service::Model,
@@ -24,8 +24,9 @@ const MAX_TENSORS: usize = 16;
 /// A parsed request.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    pub(super) batch: Batch,
+    pub(super) batch: GroupedBatch,
     pub(super) parameters: RequestParameters,
+    pub(super) outputs: Outputs,
     /// Echoed; empty for none.
     pub(super) id: String,
 }
@@ -37,9 +38,10 @@ pub(super) struct Parsed {
 /// [`ApiError`] for whatever the message gets wrong; no message makes this panic.
 pub(super) fn parse(model: &Model, request: ModelInferRequest) -> Result<Parsed, ApiError> {
     let parameters = parameters(request.parameters)?.of_request()?;
-    outputs(&request.outputs)?;
-    let batch = inputs(request.inputs, &request.raw_input_contents)?.batch(model)?;
-    Ok(Parsed { batch, parameters, id: request.id })
+    let outputs = outputs(&request.outputs, &parameters)?;
+    let inputs = inputs(request.inputs, &request.raw_input_contents)?;
+    let batch = inputs.batch(model, &parameters)?;
+    Ok(Parsed { batch, parameters, outputs, id: request.id })
 }
 
 fn parameters(map: BTreeMap<String, InferParameter>) -> Result<Parameters, ApiError> {
@@ -58,22 +60,20 @@ fn parameters(map: BTreeMap<String, InferParameter>) -> Result<Parameters, ApiEr
     }))
 }
 
-fn outputs(outputs: &[InferRequestedOutputTensor]) -> Result<(), ApiError> {
-    for (at, output) in outputs.iter().enumerate() {
-        let bad = |problem| Err(ApiError::BadOutput { name: output.name.clone(), problem });
-        if output.name != SCORES {
-            return bad("does not exist; there is `scores`");
-        }
-        if at > 0 {
-            return bad("is asked for twice");
-        }
+fn outputs(
+    named: &[InferRequestedOutputTensor],
+    parameters: &RequestParameters,
+) -> Result<Outputs, ApiError> {
+    for output in named {
         for unsupported in ["classification", "shared_memory_region"] {
             if output.parameters.contains_key(unsupported) {
-                return bad("can be sent in the response only, as it is");
+                let problem = "can be sent in the response only, as it is";
+                return Err(ApiError::BadOutput { name: output.name.clone(), problem });
             }
         }
     }
-    Ok(())
+    // All are sent in binary here.
+    Outputs::of(parameters, named.iter().map(|output| (output.name.as_str(), true)))
 }
 
 fn inputs(inputs: Vec<InferInputTensor>, raw: &[Bytes]) -> Result<Inputs<'_>, ApiError> {

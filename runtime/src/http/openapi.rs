@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     endpoint::{
-        ErrorBody, ErrorCode, INPUTS, ModelConfig, ModelMetadata, REQUEST_PARAMETERS, SCORES,
-        SLA_HEADER, ServerMetadata, Statistics,
+        ErrorBody, ErrorCode, INDICES, INPUTS, ModelConfig, ModelMetadata, REQUEST_PARAMETERS,
+        SCORES, SLA_HEADER, ServerMetadata, Statistics,
     },
     metrics::Label as _,
 };
@@ -83,7 +83,7 @@ fn operation(row: &RouteRow, schemas: &mut SchemaGenerator) -> Value {
             let mut content = json_of::<Document<'static>>(schemas);
             content["application/octet-stream"] = json!({ "schema": {
                 "description": format!(
-                    "The JSON of a reply, as many bytes as `{HEADER_LENGTH}` says, and the scores, little-endian"
+                    "The JSON of a reply, as many bytes as `{HEADER_LENGTH}` says, and the outputs, little-endian"
                 ),
             }});
             content
@@ -224,7 +224,7 @@ fn inference_request() -> Value {
                 "type": "object",
                 "required": ["name"],
                 "properties": {
-                    "name": { "const": SCORES },
+                    "name": { "enum": [SCORES, INDICES] },
                     "parameters": { "type": "object", "properties": {
                         "binary_data": { "type": "boolean" },
                     }},

@@ -20,7 +20,7 @@ use super::{
     request::{HEADER_LENGTH, ReplyForm},
 };
 use crate::{
-    endpoint::{ApiError, SCORES, Statuses},
+    endpoint::{ApiError, INDICES, SCORES, Statuses},
     security::KeyRefusal,
     service::{Answer, Model},
     status::{self, Asset},
@@ -44,7 +44,7 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     parameters: Parameters<'a>,
-    outputs: [Output<'a>; 1],
+    outputs: Vec<Output<'a>>,
 }
 
 /// How the answer came about.
@@ -82,7 +82,51 @@ struct Output<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<OutputParameters>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a [f32]>,
+    data: Option<Data<'a>>,
+}
+
+/// Values of an output, in JSON or behind it.
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+#[schemars(rename = "OutputData")]
+#[serde(untagged)]
+enum Data<'a> {
+    Scores(&'a [f32]),
+    Indices(&'a [i64]),
+}
+
+impl<'a> Data<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Scores(values) => values.len(),
+            Self::Indices(values) => values.len(),
+        }
+    }
+
+    /// Its bytes in binary.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Scores(values) => size_of_val(values),
+            Self::Indices(values) => size_of_val(values),
+        }
+    }
+
+    fn write(self, body: &mut Vec<u8>) {
+        match self {
+            Self::Scores(values) => {
+                body.extend(values.iter().flat_map(|score| score.to_le_bytes()));
+            }
+            Self::Indices(values) => body.extend(values.iter().flat_map(|at| at.to_le_bytes())),
+        }
+    }
+
+    fn output(self, binary: bool) -> Output<'a> {
+        let (name, datatype) = match self {
+            Self::Scores(_) => (SCORES, "FP32"),
+            Self::Indices(_) => (INDICES, "INT64"),
+        };
+        let parameters = binary.then(|| OutputParameters { binary_data_size: self.bytes() });
+        Output { name, datatype, shape: [self.len()], parameters, data: (!binary).then_some(self) }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -94,8 +138,12 @@ struct OutputParameters {
 ///
 /// `latency` is the time from the request's arrival until now.
 pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer, latency: Duration) -> Reply {
-    let samples = answer.scores.len();
-    let bytes = size_of_val(answer.scores.as_slice());
+    let best = form.outputs.best(&answer.scores);
+    let scores = Data::Scores(best.as_ref().map_or(&answer.scores, |best| &best.scores));
+    let indices = best.as_ref().map(|best| Data::Indices(&best.indices));
+    let scores = form.outputs.scores.map(|binary| (scores, binary));
+    let indices = indices.and_then(|indices| Some((indices, form.outputs.indices?)));
+    let outputs = || scores.into_iter().chain(indices);
     let document = Document {
         model_name: &model.name,
         model_version: &answer.version,
@@ -112,21 +160,20 @@ pub(super) fn scores(model: &Model, form: &ReplyForm, answer: &Answer, latency: 
             predicted_us: answer.predicted.as_micros() as u64,
             latency_us: latency.as_micros() as u64,
         },
-        outputs: [Output {
-            name: SCORES,
-            datatype: "FP32",
-            shape: [samples],
-            parameters: form.binary.then_some(OutputParameters { binary_data_size: bytes }),
-            data: (!form.binary).then_some(&answer.scores),
-        }],
+        outputs: outputs().map(|(data, binary)| data.output(binary)).collect(),
     };
     // A float in JSON takes up to 13 bytes and a comma, the rest about 400.
-    let mut body = Vec::with_capacity(512 + samples * if form.binary { 4 } else { 14 });
+    let bytes = |(data, binary): (Data<'_>, bool)| {
+        if binary { data.bytes() } else { data.len() * 14 }
+    };
+    let mut body = Vec::with_capacity(512 + outputs().map(bytes).sum::<usize>());
     write_json(&mut body, &document);
     let mut reply;
-    if form.binary {
+    if outputs().any(|(_, binary)| binary) {
         let length = HeaderValue::from(body.len());
-        body.extend(answer.scores.iter().flat_map(|score| score.to_le_bytes()));
+        for (data, _) in outputs().filter(|&(_, binary)| binary) {
+            data.write(&mut body);
+        }
         reply = of(StatusCode::OK, "application/octet-stream", body);
         reply.headers_mut().insert(HeaderName::from_static(HEADER_LENGTH), length);
     } else {

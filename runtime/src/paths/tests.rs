@@ -242,7 +242,7 @@ fn an_engine_over_a_bundle_gives_the_scores_of_its_programs() {
             .iter()
             .map(|batch| {
                 let request = ScoreRequest {
-                    batch: batch.clone(),
+                    batch: batch.clone().into(),
                     arrival,
                     deadline: arrival + Duration::from_secs(60),
                     min_quality: None,

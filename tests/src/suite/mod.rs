@@ -7,6 +7,7 @@
 mod bags;
 mod condition;
 mod contract;
+mod groups;
 mod operations;
 mod tape;
 mod variants;
@@ -16,6 +17,7 @@ use std::cell::LazyCell;
 use mprec_backends::{Backend, Executable};
 use mprec_representations::{Batch, Program};
 
+pub use groups::grouped;
 pub use tape::{Tape, cache_budgets};
 
 /// A backend under test.
@@ -82,6 +84,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("tangled_programs", variants::tangled_programs),
     ("batches_of_any_size", bags::batches_of_any_size),
     ("bags_of_any_size", bags::bags_of_any_size),
+    ("groups_score_as_their_plain_form", groups::groups_score_as_their_plain_form),
+    ("wrong_groups_are_refused", groups::wrong_groups_are_refused),
     ("wrong_batches_and_scores_are_refused", contract::wrong_batches_and_scores_are_refused),
     ("another_executable_on_another_thread", contract::another_executable_on_another_thread),
     ("an_executable_stands_alone", contract::an_executable_stands_alone),
@@ -121,6 +125,8 @@ macro_rules! conformance {
             tangled_programs
             batches_of_any_size
             bags_of_any_size
+            groups_score_as_their_plain_form
+            wrong_groups_are_refused
             wrong_batches_and_scores_are_refused
             another_executable_on_another_thread
             an_executable_stands_alone
@@ -150,11 +156,14 @@ impl Runner {
 
     /// Holds one executable to the interpreter over all batches: what an earlier one left behind must not show.
     fn check(&self, program: &Program, batches: &[Batch], layers: Layers) -> Result<(), String> {
-        let tolerance = match layers {
+        self.check_within(program, batches, self.tolerance_of(layers))
+    }
+
+    fn tolerance_of(&self, layers: Layers) -> f32 {
+        match layers {
             Layers::Floats => self.tolerance.floats,
             Layers::Codes => self.tolerance.codes,
-        };
-        self.check_within(program, batches, tolerance)
+        }
     }
 
     fn check_within(
@@ -165,25 +174,37 @@ impl Runner {
     ) -> Result<(), String> {
         let mut executable = self.prepare(program);
         for batch in batches {
-            let expected = program.interpret(batch).unwrap();
             let got = scores(&mut *executable, batch);
-            let rounding = LazyCell::new(|| condition::rounding(program, batch));
-            for (sample, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
-                let off = |tolerance: f32| {
-                    let close = (got - expected).abs() <= tolerance;
-                    let both_nan = got.is_nan() && expected.is_nan();
-                    !(close || both_nan)
-                };
-                // Bounded too: a backend that is exact (0) stays so, and a wrong score is still told from a rounded one.
-                let widened = || tolerance + rounding[sample].min(100.0 * tolerance).min(1e-3);
-                if off(tolerance) && off(widened()) {
-                    let tolerance = widened();
-                    return Err(format!(
-                        "{}, sample {sample} of {}: {got}, expected {expected} ± {tolerance}",
-                        self.name,
-                        batch.samples()
-                    ));
-                }
+            self.compare(program, batch, &got, tolerance)?;
+        }
+        Ok(())
+    }
+
+    /// Holds scores to the interpreter.
+    fn compare(
+        &self,
+        program: &Program,
+        batch: &Batch,
+        got: &[f32],
+        tolerance: f32,
+    ) -> Result<(), String> {
+        let expected = program.interpret(batch).unwrap();
+        let rounding = LazyCell::new(|| condition::rounding(program, batch));
+        for (sample, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
+            let off = |tolerance: f32| {
+                let close = (got - expected).abs() <= tolerance;
+                let both_nan = got.is_nan() && expected.is_nan();
+                !(close || both_nan)
+            };
+            // Bounded too: a backend that is exact (0) stays so, and a wrong score is still told from a rounded one.
+            let widened = || tolerance + rounding[sample].min(100.0 * tolerance).min(1e-3);
+            if off(tolerance) && off(widened()) {
+                let tolerance = widened();
+                return Err(format!(
+                    "{}, sample {sample} of {}: {got}, expected {expected} ± {tolerance}",
+                    self.name,
+                    batch.samples()
+                ));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::{Layers, Runner, Tape};
 use crate::fixtures;
 
 /// Calls `check` with random choices and numbers of samples.
-fn random(
+pub(super) fn random(
     runner: &Runner,
     samples: impl Strategy<Value = usize>,
     check: impl Fn(&mut Tape<'_>, usize) -> Result<(), String>,

@@ -300,7 +300,7 @@ pub(super) fn single(script: &Arc<Script>) -> Setup {
 pub(super) fn request(values: &[f32], sla: Duration) -> ScoreRequest {
     let arrival = Instant::now();
     ScoreRequest {
-        batch: shape().from_rows(values.to_vec(), &vec![1; values.len()]).unwrap(),
+        batch: shape().from_rows(values.to_vec(), &vec![1; values.len()]).unwrap().into(),
         arrival,
         deadline: arrival + sla,
         min_quality: None,

@@ -156,10 +156,10 @@ fn a_batch_of_another_shape_is_refused() {
     let engine = single(&Script::echo()).start();
     let other = BatchShape::new(&Schema::criteo(&[5; 26]).unwrap());
     let mut wrong = request(&[0.5], LONG);
-    wrong.batch = other.from_rows(vec![0.0; 13], &[1; 26]).unwrap();
+    wrong.batch = other.from_rows(vec![0.0; 13], &[1; 26]).unwrap().into();
     assert!(matches!(submit_request(&engine, wrong), Err(Refusal::Unavailable { .. })));
     let mut nothing = request(&[0.5], LONG);
-    nothing.batch = shape().empty();
+    nothing.batch = shape().empty().into();
     assert!(matches!(submit_request(&engine, nothing), Err(Refusal::Unavailable { .. })));
 }
 

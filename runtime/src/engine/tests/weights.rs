@@ -11,7 +11,7 @@ use crate::service::{Refusal, ScoreRequest, Service};
 pub(super) fn weighted(value: f32, weight: f32) -> ScoreRequest {
     let jagged = Jagged { ids: vec![1], lengths: vec![1], weights: Some(vec![weight]) };
     let batch = shape().from_jagged(vec![value], &jagged).unwrap();
-    ScoreRequest { batch, ..request(&[value], LONG) }
+    ScoreRequest { batch: batch.into(), ..request(&[value], LONG) }
 }
 
 pub(super) fn open() -> Arc<Gate> {

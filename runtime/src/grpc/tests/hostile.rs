@@ -194,7 +194,7 @@ fn check(model: &Model, bytes: &[u8]) -> bool {
     let parsed = admit::<ModelInferRequest>(bytes).and_then(|()| parse(model, message));
     match parsed {
         Ok(parsed) => {
-            let batch = parsed.batch;
+            let batch = parsed.batch.expanded();
             assert!((1..=model.max_samples).contains(&batch.samples()));
             assert_eq!(batch.dense().len(), batch.samples() * 2);
             assert!(score(&batch).iter().all(|score| !score.is_nan()));
@@ -228,7 +228,7 @@ fn contents() -> impl Strategy<Value = InferTensorContents> {
 
 fn input() -> impl Strategy<Value = InferInputTensor> {
     (
-        prop_oneof!["dense", "sparse", "sparse_lengths", "sparse_weights", ".{0,3}"],
+        prop_oneof!["dense", "sparse", "sparse_lengths", "sparse_weights", "user_sparse", ".{0,3}"],
         prop_oneof!["FP32", "INT64", "INT32", "BYTES", ".{0,3}"],
         prop::collection::vec(prop_oneof![0_i64..4, any::<i64>()], 0..4),
         prop::option::of(contents()),
@@ -254,9 +254,12 @@ proptest! {
     fn any_request_is_survived(
         inputs in prop::collection::vec(input(), 0..5),
         raw in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5),
+        user in any::<bool>(),
     ) {
         let raw_input_contents = raw.into_iter().map(Bytes::from).collect();
-        let message = ModelInferRequest { inputs, raw_input_contents, ..shapes() };
+        let names = ("user_features", ParameterChoice::StringParam("s1".into()));
+        let parameters = if user { with(&[names]).parameters } else { BTreeMap::new() };
+        let message = ModelInferRequest { inputs, raw_input_contents, parameters, ..shapes() };
         check(&Fake::new(OutOfVocabulary::Zero).model, &message.encode_to_vec());
     }
 

@@ -6,6 +6,7 @@ mod health;
 mod hostile;
 mod infer;
 mod overhead;
+mod ranking;
 mod raw;
 mod repository;
 #[cfg(feature = "tls")]

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     endpoint::{
-        ApiError, Inputs, SCORES, Tensor, Texts, bad_input, expect_bytes, shape_of, wrong_shape,
+        ApiError, Inputs, Outputs, RequestParameters, Tensor, Texts, bad_input, expect_bytes,
+        shape_of, wrong_shape,
     },
     service::Model,
 };
@@ -15,34 +16,29 @@ impl Document {
     /// See [`parse`](super::parse).
     pub(super) fn assemble(self, model: &Model, binary: &[u8]) -> Result<Parsed, ApiError> {
         let parameters = self.parameters.of_request()?;
-        let outputs = self.outputs.map(|outputs| outputs.0).unwrap_or_default();
+        let named = self.outputs.map(|outputs| outputs.0).unwrap_or_default();
         let reply = ReplyForm {
             id: self.id.filter(|id| !id.is_empty()),
-            binary: wants_binary(&outputs, parameters.binary_output)?,
+            outputs: outputs(&named, &parameters)?,
         };
-        let batch = inputs(self.inputs.0, binary)?.batch(model)?;
+        let batch = inputs(self.inputs.0, binary)?.batch(model, &parameters)?;
         Ok(Parsed { batch, parameters, reply })
     }
 }
 
-fn wants_binary(outputs: &[Output], default: bool) -> Result<bool, ApiError> {
-    let bad = |output: &Output, problem| ApiError::BadOutput { name: output.name.clone(), problem };
-    let mut binary = default;
-    for (at, output) in outputs.iter().enumerate() {
-        if output.name != SCORES {
-            return Err(bad(output, "does not exist; there is `scores`"));
-        }
-        if at > 0 {
-            return Err(bad(output, "is asked for twice"));
-        }
+fn outputs(named: &[Output], parameters: &RequestParameters) -> Result<Outputs, ApiError> {
+    let mut forms = Vec::with_capacity(named.len());
+    for output in named {
         for unsupported in ["classification", "shared_memory_region"] {
             if output.parameters.get(unsupported).is_some() {
-                return Err(bad(output, "can be sent as JSON or in binary only"));
+                let problem = "can be sent as JSON or in binary only";
+                return Err(ApiError::BadOutput { name: output.name.clone(), problem });
             }
         }
-        binary = output.parameters.flag("binary_data")?.unwrap_or(default);
+        let binary = output.parameters.flag("binary_data")?.unwrap_or(parameters.binary_output);
+        forms.push((output.name.as_str(), binary));
     }
-    Ok(binary)
+    Outputs::of(parameters, forms.into_iter())
 }
 
 /// Takes the inputs apart, cutting `binary` at the sizes that they state, in their order.

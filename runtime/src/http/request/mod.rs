@@ -10,18 +10,18 @@ mod assemble;
 mod data;
 mod document;
 
-use mprec_representations::Batch;
+use mprec_representations::GroupedBatch;
 
 use self::document::Document;
 use crate::{
-    endpoint::{ApiError, RequestParameters},
+    endpoint::{ApiError, Outputs, RequestParameters},
     service::Model,
 };
 
 /// A parsed request.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    pub(super) batch: Batch,
+    pub(super) batch: GroupedBatch,
     pub(super) parameters: RequestParameters,
     pub(super) reply: ReplyForm,
 }
@@ -31,8 +31,8 @@ pub(super) struct Parsed {
 pub(super) struct ReplyForm {
     /// Echoed; an empty one counts as none.
     pub(super) id: Option<String>,
-    /// Whether the scores are sent as raw little-endian floats behind the JSON part.
-    pub(super) binary: bool,
+    /// Those in binary are sent as raw little-endian values behind the JSON part.
+    pub(super) outputs: Outputs,
 }
 
 /// Parses a request to `model`. `json_bytes` is the length of the JSON part, where a header gave

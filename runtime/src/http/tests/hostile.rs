@@ -9,7 +9,7 @@ use crate::http::request::parse;
 fn check(model: &Model, body: &[u8], json_bytes: Option<usize>) -> bool {
     match parse(model, body, json_bytes) {
         Ok(parsed) => {
-            let batch = parsed.batch;
+            let batch = parsed.batch.expanded();
             assert!((1..=model.max_samples).contains(&batch.samples()));
             assert_eq!(batch.dense().len(), batch.samples() * 2);
             let scores = score(&batch);
@@ -38,6 +38,8 @@ fn json_fragment() -> impl Strategy<Value = Value> {
             "sparse",
             "sparse_lengths",
             "sparse_weights",
+            "user_sparse",
+            "s1,s0",
             "FP32",
             "INT64",
             "INT32"
@@ -93,6 +95,32 @@ proptest! {
             "data": [1, 1, 1, 1, 1, 1] }));
         *body.pointer_mut(at).unwrap() = value;
         check(&Fake::new(OutOfVocabulary::Modulo).model, body.to_string().as_bytes(), None);
+    }
+
+    /// The same of a request that sends what is the user's once.
+    #[test]
+    fn a_replaced_value_of_a_users_request_is_survived(
+        at in prop::sample::select(vec![
+            "/parameters", "/parameters/user_features", "/parameters/top_k", "/inputs/0/shape",
+            "/inputs/0/shape/0", "/inputs/0/data", "/inputs/1", "/inputs/1/name", "/inputs/1/shape",
+            "/inputs/1/shape/1", "/inputs/1/data", "/inputs/1/data/1", "/inputs/2/shape",
+            "/inputs/2/shape/0", "/inputs/2/shape/1", "/inputs/2/data", "/outputs", "/outputs/0",
+        ]),
+        value in json_fragment(),
+    ) {
+        let mut body = json!({
+            "parameters": { "user_features": "s2,s0", "top_k": 2 },
+            "inputs": [
+                { "name": "dense", "shape": [1, 2], "datatype": "FP32", "data": [1, 2] },
+                { "name": "user_sparse", "shape": [1, 2], "datatype": "INT64", "data": [29, 7] },
+                { "name": "sparse", "shape": [3, 1], "datatype": "INT64", "data": [11, 3, 19] },
+            ],
+            "outputs": [{ "name": "indices" }],
+        });
+        let model = &Fake::new(OutOfVocabulary::Modulo).model;
+        prop_assert!(check(model, body.to_string().as_bytes(), None));
+        *body.pointer_mut(at).unwrap() = value;
+        check(model, body.to_string().as_bytes(), None);
     }
 
     /// Flipped, removed and added bytes of a good binary request.

@@ -8,6 +8,7 @@ mod hostile;
 mod infer;
 mod listening;
 mod overhead;
+mod ranking;
 mod raw;
 #[cfg(feature = "tls")]
 mod secure;

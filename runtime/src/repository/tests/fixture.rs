@@ -117,7 +117,7 @@ impl Setup {
 pub(super) fn request(model: &Model) -> ScoreRequest {
     let arrival = Instant::now();
     ScoreRequest {
-        batch: batch(&model.shape, 3),
+        batch: batch(&model.shape, 3).into(),
         arrival,
         deadline: arrival + LONG,
         min_quality: None,
