@@ -157,13 +157,17 @@ fn models_are_loaded_unloaded_and_rolled_back_over_http() {
     assert!(text.contains("| third") && text.contains("unloaded"), "{text}");
 
     for (body, code) in [
-        ("{\"parameters\":{\"config\":\"{\\\"max_batch_size\\\":4}\"}}", "bad_parameter"),
+        ("{\"parameters\":{\"config\":\"4\"}}", "bad_parameter"),
         ("{\"parameters\":{\"file:1/x\":\"AAAA\"}}", "bad_parameter"),
         ("not JSON", "bad_json"),
     ] {
         let (status, reply) = change("load", "ctr", body);
         assert_eq!((status, &reply["code"]), (400, &code.into()), "{body}: {reply}");
     }
+    let other = "{\"parameters\":{\"config\":\"{\\\"max_batch_size\\\":4}\"}}";
+    let (status, reply) = change("load", "second", other);
+    assert_eq!((status, &reply["code"]), (400, &"load_failed".into()), "{reply}");
+    assert!(reply["error"].as_str().unwrap().contains("`max_batch_size`"), "{reply}");
     for name in ["nothing", "%2e%2e", "..%2fctr"] {
         let (status, reply) = change("load", name, "");
         assert_eq!((status, &reply["code"]), (404, &"unknown_model".into()), "{name}: {reply}");

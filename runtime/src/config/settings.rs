@@ -54,6 +54,12 @@ fn flatten(at: &str, value: &Value, settings: &mut Vec<(String, String)>) {
             }
             return;
         }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(&format!("{at}[{index}]"), item, settings);
+            }
+            return;
+        }
         Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(", "),
         other => scalar(other),
     };
@@ -94,6 +100,18 @@ mod tests {
         assert_eq!(shown("quality.a@cpu.accuracy"), Some("0.75"));
         assert_eq!(shown("model.name"), None, "it has no default");
         assert!(!format!("{settings:?}").contains("secret-place"));
+    }
+
+    #[test]
+    fn lists_of_tables_are_shown_key_by_key() {
+        let value = serde_json::json!({
+            "models": [{ "name": "a", "bundle": "/srv/secret-place/a" }, { "name": "b", "token": "abc" }],
+        });
+        let mut settings = Vec::new();
+        flatten("", &value, &mut settings);
+        let text = format!("{settings:?}");
+        assert!(!text.contains("secret-place") && !text.contains("abc"), "{text}");
+        assert!(settings.contains(&("models[0].bundle".into(), "…/a".into())), "{text}");
     }
 
     #[test]

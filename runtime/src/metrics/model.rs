@@ -11,9 +11,9 @@ use std::{
 use super::instrument::{Counter, CounterBy, Gauge, Label};
 use crate::{endpoint::ErrorCode, service::Answer};
 
-/// Most versions of models with counts of their own. A server that loads more forgets the one that was
-/// not asked for the longest, so that the page does not grow with every version.
-const MOST_MODELS: usize = 64;
+/// Most versions of models with counts of their own, more than a server usually holds at once. One that loads more forgets
+/// the one that was not asked for the longest, so that the page does not grow with every version.
+const MOST_MODELS: usize = 1_024;
 
 /// Why a query of a model got no answer, in Triton's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

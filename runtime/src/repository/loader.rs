@@ -1,7 +1,6 @@
 //! Makes changes, one after the other, on a thread of its own.
 
 use std::{
-    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     LoadError, Recipe,
     build::{Order, build},
-    retire,
+    reconcile, retire,
     stamp::Stamp,
     state::Entry,
     store::Shared,
@@ -33,7 +32,7 @@ const MAX_JOBS: usize = 32;
 const MAX_RETIRING: usize = 2;
 
 /// How long a load waits for that.
-const RETIRING_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const RETIRING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Who waits for a change.
 pub(super) type Done = oneshot::Sender<Result<Changed, ControlError>>;
@@ -108,13 +107,16 @@ fn run(shared: &Arc<Shared>, job: Job) {
         }
         Job::Unload { name, done } => {
             unload(shared, &name);
+            if let Some(entry) = shared.state().entries.get_mut(&name) {
+                entry.is_unloaded = true;
+            }
             reply(done, Ok(Changed { name, version: None }));
         }
         Job::Rollback { name, done } => {
             let result = rollback(shared, &name);
             reply(Some(done), result);
         }
-        Job::Reconcile(recipes) => reconcile(shared, recipes),
+        Job::Reconcile(recipes) => reconcile::reconcile(shared, recipes),
     }
 }
 
@@ -163,7 +165,7 @@ pub(super) fn start(shared: &Arc<Shared>, recipe: Recipe) -> Result<Arc<Model>, 
 }
 
 /// Loads the newest version of a known model and has it take over.
-fn load(
+pub(super) fn load(
     shared: &Arc<Shared>,
     name: &str,
     force: bool,
@@ -299,7 +301,7 @@ fn take_over(shared: &Arc<Shared>, name: &str, version: Arc<Version>) -> Changed
     changed
 }
 
-fn unload(shared: &Arc<Shared>, name: &str) {
+pub(super) fn unload(shared: &Arc<Shared>, name: &str) {
     let mut state = shared.state();
     let Some(entry) = state.entries.get_mut(name) else { return };
     let leaving = entry.take_all();
@@ -346,63 +348,6 @@ fn rollback(shared: &Arc<Shared>, name: &str) -> Result<Changed, ControlError> {
     tracing::warn!(model = name, version = changed.version, "rolled back to an earlier version");
     retire::begin(shared, state, name, leaving);
     Ok(changed)
-}
-
-/// Loads what is new or changed among the recipes, and unloads what is not among them any more.
-fn reconcile(shared: &Arc<Shared>, recipes: Vec<Recipe>) {
-    let mut wanted = BTreeSet::new();
-    let mut changed = Vec::new();
-    {
-        let mut state = shared.state();
-        for recipe in recipes {
-            // The one without a name has that of its first bundle.
-            let unnamed = || {
-                let found = state.entries.iter().find(|(_, entry)| entry.recipe.name.is_none());
-                found.map(|(name, _)| name.clone())
-            };
-            let Some(name) = recipe.name.clone().or_else(unnamed) else {
-                tracing::error!("a model without a name cannot be added; set `model.name`");
-                continue;
-            };
-            if let Some(entry) = state.entries.get_mut(&name) {
-                entry.is_configured = true;
-            }
-            match state.entries.get_mut(&name) {
-                Some(entry) if entry.recipe == recipe && entry.current.is_some() => {
-                    // What failed or was gone back from stays so until its bundle changes.
-                    let newest = Stamp::newest(&recipe.folder);
-                    if newest.is_ok_and(|newest| entry.tried.as_ref() != Some(&newest)) {
-                        changed.push(name.clone());
-                    }
-                }
-                Some(entry) => {
-                    entry.recipe = recipe;
-                    changed.push(name.clone());
-                }
-                None => {
-                    state.entries.insert(name.clone(), Entry::new(recipe, true));
-                    changed.push(name.clone());
-                }
-            }
-            wanted.insert(name);
-        }
-    }
-    for name in changed {
-        announce(shared, &name);
-        // A failure is logged and stays in the index.
-        let _ = load(shared, &name, true, None);
-        retract(shared, &name);
-    }
-    let unwanted: Vec<String> = {
-        let state = shared.state();
-        let gone = state.entries.iter().filter(|(name, entry)| {
-            entry.is_configured && entry.current.is_some() && !wanted.contains(*name)
-        });
-        gone.map(|(name, _)| name.clone()).collect()
-    };
-    for name in unwanted {
-        unload(shared, &name);
-    }
 }
 
 fn changed(version: &Version) -> Changed {

@@ -26,6 +26,7 @@ mod error;
 mod loader;
 mod observe;
 mod recipe;
+mod reconcile;
 mod retire;
 mod stamp;
 mod state;

@@ -49,6 +49,10 @@ pub(super) struct Entry {
     pub(super) loading: usize,
     /// The bundle that was tried last.
     pub(super) tried: Option<Stamp>,
+    /// The bundle that was gone back from: it is not loaded again until it changes, unless somebody asks for it.
+    pub(super) rolled_back: Option<Stamp>,
+    /// Whether it was unloaded by command, which reading the configuration again does not undo.
+    pub(super) is_unloaded: bool,
     /// Why the last load failed, if it did, or that the model was unloaded.
     pub(super) unavailable: Option<Arc<str>>,
     pub(super) loads: u64,
@@ -76,6 +80,8 @@ impl Entry {
             history: Vec::new(),
             loading: 0,
             tried: None,
+            rolled_back: None,
+            is_unloaded: false,
             unavailable: None,
             loads: 0,
             failures: 0,
@@ -85,6 +91,7 @@ impl Entry {
 
     /// Puts a version in the place of the current one. Returns what has to go: versions that are not kept.
     pub(super) fn adopt(&mut self, version: Arc<Version>, keep: usize) -> Vec<Arc<Version>> {
+        (self.rolled_back, self.is_unloaded) = (None, false);
         if let Some(old) = self.current.replace(version) {
             self.history.push(Earlier {
                 version: old.model.version.clone(),
@@ -103,7 +110,9 @@ impl Entry {
     /// Puts an earlier version in the place of the current one, which has to go.
     pub(super) fn go_back(&mut self, version: Arc<Version>) -> Vec<Arc<Version>> {
         self.history.pop();
-        self.current.replace(version).into_iter().collect()
+        let left = self.current.replace(version);
+        self.rolled_back = left.as_ref().map(|left| left.stamp.clone());
+        left.into_iter().collect()
     }
 
     /// Takes every version out of service.

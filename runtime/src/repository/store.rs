@@ -270,17 +270,23 @@ impl Control for Repository {
         if !is_name(name) || name.starts_with('.') {
             return Err(unknown());
         }
-        let mut state = self.shared.state();
-        if !state.entries.contains_key(name) {
-            let Some(folder) = &self.shared.options.folder else { return Err(unknown()) };
-            let folder = folder.join(name);
-            if !folder.is_dir() {
-                return Err(unknown());
-            }
+        // Outside the lock: disks may take their time.
+        let folder = self.shared.options.folder.as_ref().map(|folder| folder.join(name));
+        let folder = folder.filter(|folder| folder.is_dir());
+        let recipe = || {
             let base = self.shared.options.base.clone();
-            let name_of = Some(name.to_owned());
-            let recipe = Recipe { name: name_of, folder, record: None, ..base };
-            state.entries.insert(name.to_owned(), Entry::new(recipe, false));
+            let folder = folder.clone()?;
+            Some(Recipe { name: Some(name.to_owned()), folder, record: None, ..base })
+        };
+        let mut state = self.shared.state();
+        match state.entries.get_mut(name) {
+            Some(entry) if entry.is_configured => {}
+            // The configuration may have named it before, and led elsewhere.
+            Some(entry) => entry.recipe = recipe().ok_or_else(unknown)?,
+            None => {
+                let entry = Entry::new(recipe().ok_or_else(unknown)?, false);
+                state.entries.insert(name.to_owned(), entry);
+            }
         }
         drop(state);
         loader::announce(&self.shared, name);

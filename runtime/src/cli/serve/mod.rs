@@ -80,12 +80,13 @@ impl Serve {
         let config = file.check().or_bad_input()?;
         let recipes = Recipe::all_of(&config);
         set_log_filter(&config)?;
+        let host = server::Host::new()?;
         // Before the models, which take longer.
         let security = Security::open(&config)?;
         let (repository, models) =
             models::load_all(self.data.as_deref(), &config, recipes, output)?;
         let read_again = || self.file(variables)?.check();
-        server::run(&config, &security, repository, models, &read_again, output)
+        server::run(host, &config, &security, repository, models, &read_again, output)
     }
 
     /// The configuration as it is now: the file, then variables, then flags.

@@ -41,6 +41,7 @@ fn reload(config: &Config, started: &Config, repository: &Repository) {
         ("[admin]", config.admin() != started.admin()),
         ("[repository]", config.repository() != started.repository()),
         ("[budgets]", config.budgets() != started.budgets()),
+        ("[record]", config.record() != started.record()),
         ("[shutdown]", config.drain() != started.drain()),
     ];
     for (section, _) in fixed.iter().filter(|(_, has_changed)| *has_changed) {
@@ -49,7 +50,14 @@ fn reload(config: &Config, started: &Config, repository: &Repository) {
     if let Err(error) = config.log_filter().map_or(Ok(()), set_log_filter) {
         tracing::error!(error = format!("{error:#}"), "what is logged stays as it is");
     }
-    match repository.reconcile(Recipe::all_of(config)) {
+    let mut recipes = Recipe::all_of(config);
+    let kept = Recipe::base_of(started);
+    for recipe in &mut recipes {
+        // Of sections that take a restart.
+        recipe.max_samples = kept.max_samples;
+        recipe.record.clone_from(&kept.record);
+    }
+    match repository.reconcile(recipes) {
         Ok(()) => tracing::info!("the configuration was read again"),
         Err(error) => tracing::error!(%error, "models stay as they are; ask again"),
     }

@@ -14,7 +14,8 @@ use mprec_runtime::{
     status::StatusPage,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -24,8 +25,32 @@ use super::{
 };
 use crate::cli::{Failure, Output, Run, security::Security};
 
+/// What connections run on, and the signal that asks to read the configuration again, which must not end a process that
+/// still loads its models.
+pub(super) struct Host {
+    runtime: Runtime,
+    hangup: Signal,
+}
+
+impl Host {
+    pub(super) fn new() -> Result<Self, Failure> {
+        // Connections need little of a core; the workers need the rest.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("mprec-endpoint")
+            .enable_all()
+            .build()?;
+        let hangup = {
+            let _inside = runtime.enter();
+            signal(SignalKind::hangup())?
+        };
+        Ok(Self { runtime, hangup })
+    }
+}
+
 /// Serves until a signal asks for an end, then drains.
 pub(super) fn run(
+    Host { runtime, hangup }: Host,
     config: &Config,
     security: &Security,
     repository: Repository,
@@ -36,17 +61,9 @@ pub(super) fn run(
     let repository = Arc::new(repository);
     let metrics = Arc::new(metrics_of(config, &models));
     security.show_keys(&metrics);
-    // Connections need little of a core; the workers need the rest.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("mprec-endpoint")
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         let places = Places::bind(config, security).await?;
         let started = places.started(&models, config.policy().to_string())?;
-        // Before anybody can know that there is a server to be sent a signal.
-        let hangup = signal(SignalKind::hangup())?;
         output.result(&started, || started.to_string())?;
         // A model must not be held on to, or its version could not be freed when it goes.
         drop(models);

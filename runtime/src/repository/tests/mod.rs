@@ -4,5 +4,6 @@ mod failure;
 mod fixture;
 mod life;
 mod raw;
+mod reconciling;
 mod stress;
 mod watching;
