@@ -60,12 +60,11 @@ pub(crate) fn map(file: &Path, bytes: u64) -> Result<Mmap, DatasetError> {
     if found != bytes {
         return Err(damaged(file, format!("it has {found} bytes where {bytes} are expected")));
     }
-    // SAFETY: the map is only read, through references that live as long as it does, which is as long
-    // as a data set is open or a server has the model. That is sound only while nobody changes or
-    // cuts the file, which this function asks for; the docs of `Dataset`, `Preprocessor` and `Bundle`
-    // pass the demand on. The program itself keeps to it: files of a prepared folder and of a bundle
-    // are written under other names first, and a file in use is at most renamed over or removed,
-    // which leaves its content to the map.
+    // SAFETY: the map is only read, through references that live as long as it does: as long as a data
+    // set is open, or a server has a model. That is sound only while nobody writes into the file or
+    // cuts it, which this function asks for, and the docs of `Dataset`, `Preprocessor` and `Bundle` of
+    // their users. The program itself removes such files or renames others over them, which leaves
+    // their content to the map, and never writes into one.
     unsafe { Mmap::map(&opened) }.map_err(fail)
 }
 
