@@ -68,6 +68,18 @@ pub enum LayoutError {
         /// The name.
         table: String,
     },
+    /// More tables than a layout may join.
+    #[error("the layout joins {joins} tables; at most {} are allowed", crate::layout::MAX_JOINS)]
+    TooManyJoins {
+        /// How many there are.
+        joins: usize,
+    },
+    /// Two joins of one table.
+    #[error("the layout joins table `{table}` twice; give each table a name of its own")]
+    TableTwice {
+        /// The table.
+        table: String,
+    },
     /// A joined table was not given.
     #[error("layout `{layout}` joins table `{table}`; give its file")]
     TableNotGiven {

@@ -19,7 +19,7 @@ use crate::{
 
 /// The preprocessing of a prepared folder or of a bundle, ready to encode.
 ///
-/// The vocabulary's file is mapped, not copied, and must not be changed meanwhile; finding its tokens takes 6 to 12 bytes
+/// The vocabulary's file is mapped, not copied, and must not be changed as long as this or a clone of it lives; finding its tokens takes 6 to 12 bytes
 /// of memory for each beside it.
 #[derive(Debug, Clone)]
 pub struct Preprocessor {

@@ -63,14 +63,26 @@ pub enum RawProblem {
     /// Given, though it comes from a table.
     #[error("is joined from a table here, so leave it empty")]
     Joined,
+    /// Given as a number, which cannot be empty, though it comes from a table.
+    #[error("is joined from a table here, so send `raw_dense` as BYTES, with this feature empty")]
+    JoinedNumber,
 }
 
 /// Where the raw value of every feature comes from.
 #[derive(Debug)]
 pub(crate) struct Sources {
     delimiter: u8,
-    dense: Vec<(DenseKind, Option<Lookup>)>,
-    sparse: Vec<(SparseKind, Option<Lookup>)>,
+    dense: Vec<Source<DenseKind>>,
+    sparse: Vec<Source<SparseKind>>,
+}
+
+/// Where that of one feature comes from.
+#[derive(Debug)]
+struct Source<K> {
+    kind: K,
+    lookup: Option<Lookup>,
+    /// Whether its column may be a line's last one, where a carriage return is part of the line end.
+    may_be_last: bool,
 }
 
 /// A value of a joined table.
@@ -102,10 +114,26 @@ impl Sources {
             })?;
             Ok(Some(Lookup { table: Arc::clone(table), column, key }))
         };
-        let dense = fields.dense.iter();
-        let dense = dense.map(|dense| Ok((dense.kind, lookup(&dense.name, &dense.column)?)));
-        let sparse = fields.sparse.iter();
-        let sparse = sparse.map(|sparse| Ok((sparse.kind, lookup(&sparse.name, &sparse.column)?)));
+        let may_be_last = |column: &Column| match (column, fields.columns) {
+            (Column::Joined { .. }, _) => false,
+            (Column::At(at), Some(columns)) if !fields.header => {
+                // A label behind it may be missing.
+                let label_is_last = fields.label == Some(Column::At(columns - 1));
+                at + 1 == columns || label_is_last && at + 2 == columns
+            }
+            // Each file's header says where its columns stand, and how many there are.
+            _ => true,
+        };
+        let dense = fields.dense.iter().map(|dense| {
+            let (kind, column) = (dense.kind, &dense.column);
+            let lookup = lookup(&dense.name, column)?;
+            Ok(Source { kind, lookup, may_be_last: may_be_last(column) })
+        });
+        let sparse = fields.sparse.iter().map(|sparse| {
+            let (kind, column) = (sparse.kind, &sparse.column);
+            let lookup = lookup(&sparse.name, column)?;
+            Ok(Source { kind, lookup, may_be_last: may_be_last(column) })
+        });
         Ok(Self {
             delimiter: fields.delimiter as u8,
             dense: dense.collect::<Result<_, LayoutError>>()?,
@@ -114,17 +142,20 @@ impl Sources {
     }
 
     /// The text that stands for `given`: itself, or what the row is joined with.
-    fn text<'a>(
+    fn text<'a, K>(
         &'a self,
-        lookup: Option<&'a Lookup>,
+        source: &'a Source<K>,
         given: &'a [u8],
         row: &[&'a [u8]],
     ) -> Result<&'a [u8], RawProblem> {
-        if let Some(lookup) = lookup {
+        if let Some(lookup) = &source.lookup {
             return match given {
                 [] => Ok(lookup.table.get(row[lookup.key], lookup.column)),
                 _ => Err(RawProblem::Joined),
             };
+        }
+        if source.may_be_last && given.ends_with(b"\r") {
+            return Err(RawProblem::Delimited);
         }
         let quote = if self.delimiter == b',' { b'"' } else { b'\n' };
         match memchr::memchr3(b'\n', self.delimiter, quote, given) {
@@ -205,13 +236,14 @@ impl Preprocessor {
 
 impl Sources {
     fn dense_text(&self, feature: usize, given: &[u8], row: &[&[u8]]) -> Result<f32, RawProblem> {
-        let (kind, lookup) = &self.dense[feature];
-        Ok(dense(*kind, self.text(lookup.as_ref(), given, row)?)?)
+        let source = &self.dense[feature];
+        Ok(dense(source.kind, self.text(source, given, row)?)?)
     }
 
     fn dense_integer(&self, feature: usize, given: i64, row: &[&[u8]]) -> Result<f32, RawProblem> {
         match &self.dense[feature] {
-            (DenseKind::LogInteger, None) => Ok(log_of(given)),
+            Source { lookup: Some(_), .. } => Err(RawProblem::JoinedNumber),
+            Source { kind: DenseKind::LogInteger, .. } => Ok(log_of(given)),
             _ => self.dense_text(feature, given.to_string().as_bytes(), row),
         }
     }
@@ -222,7 +254,7 @@ impl Sources {
         given: &[u8],
         row: &[&[u8]],
     ) -> Result<crate::Token, RawProblem> {
-        let (kind, lookup) = &self.sparse[feature];
-        Ok(token(*kind, self.text(lookup.as_ref(), given, row)?)?)
+        let source = &self.sparse[feature];
+        Ok(token(source.kind, self.text(source, given, row)?)?)
     }
 }

@@ -381,7 +381,8 @@ impl Batch {
         }
     }
 
-    /// The samples in `range` as a batch of their own.
+    /// The samples in `range` as a batch of their own. Which samples had unknown ids is not kept, so [`Batch::unknown_ids`]
+    /// stays that of the whole, and is 0 only of no samples.
     ///
     /// # Panics
     ///
@@ -397,6 +398,7 @@ impl Batch {
             offsets: None,
             weights: self.weights.as_ref().map(|_| Vec::new()),
             bounds: Arc::clone(&self.bounds),
+            unknown: if samples == 0 { 0 } else { self.unknown },
             ..*self
         };
         let mut offsets = vec![0];

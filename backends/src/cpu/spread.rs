@@ -1,8 +1,9 @@
 //! From a row per group to a row per sample.
 //!
 //! What a group's samples share is computed into the first rows of a block, one per group, and then spread in
-//! place. A query larger than a block fills whole blocks alone; what it shares is kept from one to the next, so that it is
-//! computed once. Blocks that two queries meet in compute what both share anew: among other rows, as without groups.
+//! place. A query larger than a block fills whole blocks alone. What chains and the bottom net make of what it shares is
+//! kept from one to the next, so that it is computed once; rows of tables are looked up once in every block. Blocks that
+//! two queries meet in compute what both share anew: among other rows, as without groups.
 
 use std::ops::Range;
 

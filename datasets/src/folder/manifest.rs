@@ -260,6 +260,12 @@ impl Preprocessing {
         if self.tables.len() != fields.joins.len() {
             return Err("its tables are not those that the layout joins".into());
         }
+        // Each is held in memory, however often it is on disk.
+        for (at, entry) in self.tables.iter().enumerate() {
+            if self.tables[..at].iter().any(|other| other.file == entry.file) {
+                return Err(format!("two of its tables are the file `{}`", entry.file));
+            }
+        }
         Ok(())
     }
 }
@@ -290,4 +296,37 @@ pub(crate) fn shard_file(at: usize) -> String {
 
 pub(crate) fn table_file(table: &str) -> String {
     format!("table-{table}.csv")
+}
+
+#[cfg(test)]
+mod tests {
+    use mprec_representations::{OutOfVocabulary, SparseFeature};
+
+    use super::*;
+    use crate::layout::{Column, Fields, Join};
+
+    #[test]
+    fn every_table_is_a_file_of_its_own() {
+        let mut fields: Fields = Layout::preset("criteo-kaggle").unwrap().into();
+        let join = |table: &str| Join { table: table.into(), on: Column::At(1), key: "k".into() };
+        fields.joins = vec![join("a"), join("b")];
+        let sparse = |name: &String| SparseFeature { name: name.clone(), cardinality: 5 };
+        let schema = Schema::new(
+            fields.dense.iter().map(|dense| dense.name.clone()).collect(),
+            fields.sparse.iter().map(|column| sparse(&column.name)).collect(),
+            OutOfVocabulary::Zero,
+        );
+        let schema = schema.unwrap();
+        let file = |name: &str| FileEntry { file: name.into(), bytes: 1, sha256: "0".into() };
+        let mut preprocessing = Preprocessing {
+            layout: Layout::new(fields).unwrap(),
+            coding: Coding::Hashing { rows: 5, seed: 0 },
+            vocabulary: None,
+            tables: vec![file("a.csv"), file("b.csv")],
+        };
+        assert_eq!(preprocessing.check_features(&schema), Ok(()));
+        preprocessing.tables[1].file = "a.csv".into();
+        let error = preprocessing.check_features(&schema).unwrap_err();
+        assert!(error.contains("`a.csv`"), "{error}");
+    }
 }

@@ -52,7 +52,7 @@ pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Maps a file of exactly `bytes` bytes.
+/// Maps a file of exactly `bytes` bytes, which must not be changed or cut as long as the map is there.
 pub(crate) fn map(file: &Path, bytes: u64) -> Result<Mmap, DatasetError> {
     let fail = |source| DatasetError::Read { file: file.into(), source };
     let opened = File::open(file).map_err(fail)?;
@@ -60,9 +60,11 @@ pub(crate) fn map(file: &Path, bytes: u64) -> Result<Mmap, DatasetError> {
     if found != bytes {
         return Err(damaged(file, format!("it has {found} bytes where {bytes} are expected")));
     }
-    // SAFETY: the map is only read. Whoever changes or cuts the file while it is mapped breaks the
-    // promise that a prepared folder stays as it was written, which the docs of `Dataset` ask for;
-    // no reference into the map is handed out for longer than a copy takes.
+    // SAFETY: the map is only read, through references that live as long as it does: as long as a data
+    // set is open, or a server has a model. That is sound only while nobody writes into the file or
+    // cuts it, which this function asks for, and the docs of `Dataset`, `Preprocessor` and `Bundle` of
+    // their users. The program itself removes such files or renames others over them, which leaves
+    // their content to the map, and never writes into one.
     unsafe { Mmap::map(&opened) }.map_err(fail)
 }
 

@@ -11,11 +11,14 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::resolve::LineFields;
-pub use self::table::{MAX_TABLE_BYTES, Table};
+pub use self::table::{MAX_TABLE_BYTES, MAX_TABLE_COLUMNS, Table};
 use crate::error::LayoutError;
 
 /// Most columns that a line may have.
 pub const MAX_COLUMNS: usize = 1 << 14;
+
+/// Most tables that a layout may join.
+pub const MAX_JOINS: usize = 64;
 
 /// Names that [`Layout::preset`] knows.
 pub const PRESETS: [&str; 3] = ["criteo-kaggle", "criteo-terabyte", "open-bandit"];
@@ -155,6 +158,9 @@ impl Layout {
                 return Err(LayoutError::NoFeatures { kind });
             }
         }
+        if fields.joins.len() > MAX_JOINS {
+            return Err(LayoutError::TooManyJoins { joins: fields.joins.len() });
+        }
         let line = |what: &str, column: &Column| match column {
             Column::At(at) if fields.columns.is_some_and(|count| *at >= count) => {
                 Err(LayoutError::NoSuchColumn { feature: what.into(), column: at.to_string() })
@@ -182,7 +188,10 @@ impl Layout {
                 return Err(LayoutError::Modulo { feature: sparse.name.clone() });
             }
         }
-        for join in &fields.joins {
+        for (at, join) in fields.joins.iter().enumerate() {
+            if fields.joins[..at].iter().any(|other| other.table == join.table) {
+                return Err(LayoutError::TableTwice { table: join.table.clone() });
+            }
             let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
             if join.table.is_empty() || join.table.len() > 64 || !join.table.bytes().all(word) {
                 return Err(LayoutError::TableName { table: join.table.clone() });
@@ -277,6 +286,18 @@ mod tests {
                 Column::Joined { table: "t".into(), column: "c".into() }),
             Err(LayoutError::NoSuchTable { .. })
         ));
+        let join = |table: String| Join { table, on: Column::At(1), key: "k".into() };
+        let joins = |tables: usize| {
+            let mut fields = Layout::criteo_kaggle().0;
+            fields.joins = (0..tables).map(|at| join(format!("t{at}"))).collect();
+            fields
+        };
+        assert!(Layout::new(joins(MAX_JOINS)).is_ok());
+        let many = LayoutError::TooManyJoins { joins: 65 };
+        assert_eq!(Layout::new(joins(MAX_JOINS + 1)), Err(many));
+        let mut twice = joins(2);
+        twice.joins.push(join("t0".into()));
+        assert_eq!(Layout::new(twice), Err(LayoutError::TableTwice { table: "t0".into() }));
         let mut fields = Layout::criteo_kaggle().0;
         fields.label = Some(joined());
         assert!(matches!(Layout::new(fields), Err(LayoutError::NoSuchTable { .. })));

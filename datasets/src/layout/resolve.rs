@@ -35,7 +35,7 @@ impl Joined {
 }
 
 impl LineFields {
-    /// Finds the layout's columns in a file whose first line is `first`.
+    /// Finds the layout's columns in a file whose first line is `first`, with or without a carriage return at its end.
     ///
     /// # Errors
     ///
@@ -46,6 +46,7 @@ impl LineFields {
         tables: &BTreeMap<String, Arc<Table>>,
     ) -> Result<Self, LayoutError> {
         let fields = layout.fields();
+        let first = first.strip_suffix(b"\r").unwrap_or(first);
         // The layout's delimiter is ASCII.
         let delimiter = fields.delimiter as u8;
         let names = fields.header.then(|| header_names(first, delimiter));

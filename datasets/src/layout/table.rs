@@ -9,6 +9,9 @@ use crate::error::LayoutError;
 /// Largest table, in bytes. It is held in memory.
 pub const MAX_TABLE_BYTES: u64 = 64 << 20;
 
+/// Most columns of a table.
+pub const MAX_TABLE_COLUMNS: usize = 4096;
+
 /// A table with a header, held as its text and the places of its values.
 pub struct Table {
     text: Vec<u8>,
@@ -22,8 +25,9 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// [`LayoutError::Table`] with the line when the text is too large, a line has other columns
-    /// than the header, holds a double quote, or repeats a key.
+    /// [`LayoutError::Table`] with the line when the text is too large, there are more than
+    /// [`MAX_TABLE_COLUMNS`], a line has other columns than the header, holds a double quote, or
+    /// repeats a key.
     pub fn parse(name: &str, text: Vec<u8>, delimiter: u8, key: &str) -> Result<Self, LayoutError> {
         let refuse = |line: usize, reason: String| LayoutError::Table {
             table: name.into(),
@@ -33,7 +37,7 @@ impl Table {
         if text.len() as u64 > MAX_TABLE_BYTES {
             return Err(refuse(0, format!("it is larger than {MAX_TABLE_BYTES} bytes")));
         }
-        let mut header = None;
+        let mut header: Option<(Vec<String>, usize)> = None;
         let mut rows = HashMap::new();
         let mut start = 0;
         for (at, line) in text.split(|&byte| byte == b'\n').enumerate() {
@@ -46,14 +50,26 @@ impl Table {
             if line.contains(&b'"') {
                 return Err(refuse(at + 1, "quoted values are not supported".into()));
             }
-            let mut places = Vec::new();
+            // Counted first, as the places of a long line's values take many times its bytes.
+            let columns = memchr::memchr_iter(delimiter, line).count() + 1;
+            if let Some((names, _)) = &header
+                && names.len() != columns
+            {
+                let reason = format!("{columns} columns where {} are named", names.len());
+                return Err(refuse(at + 1, reason));
+            }
+            if columns > MAX_TABLE_COLUMNS {
+                let reason = format!("{columns} columns; at most {MAX_TABLE_COLUMNS} are allowed");
+                return Err(refuse(at + 1, reason));
+            }
+            let mut places = Vec::with_capacity(columns);
             let mut end = first;
             for value in line.split(|&byte| byte == delimiter) {
                 // `MAX_TABLE_BYTES` fits.
                 places.push(end as u32..(end + value.len()) as u32);
                 end += value.len() + 1;
             }
-            let Some((names, key_at)) = &header else {
+            let Some((_, key_at)) = &header else {
                 let names = header_names(line, delimiter);
                 let Some(key_at) = names.iter().position(|column| column == key) else {
                     return Err(refuse(at + 1, format!("it has no column `{key}`")));
@@ -61,10 +77,6 @@ impl Table {
                 header = Some((names, key_at));
                 continue;
             };
-            if places.len() != names.len() {
-                let reason = format!("{} columns where {} are named", places.len(), names.len());
-                return Err(refuse(at + 1, reason));
-            }
             let value = &text[places[*key_at].start as usize..places[*key_at].end as usize];
             if rows.insert(value.to_vec(), places).is_some() {
                 let reason = format!("key `{}` is repeated", String::from_utf8_lossy(value));
@@ -128,6 +140,14 @@ mod tests {
     }
 
     #[test]
+    fn a_table_may_have_as_many_columns_as_allowed() {
+        let more = MAX_TABLE_COLUMNS - 1;
+        let text = format!("id{}\n7{}b\n", ",x".repeat(more), ",".repeat(more));
+        let table = Table::parse("t", text.into(), b',', "id").unwrap();
+        assert_eq!((table.header().len(), table.get(b"7", more)), (4096, &b"b"[..]));
+    }
+
+    #[test]
     fn a_bad_table_names_its_line() {
         for (text, bad, says) in [
             ("id,x\n7,a\n7,b\n", 3, "repeated"),
@@ -135,6 +155,8 @@ mod tests {
             ("id,x\n7,\"a\"\n", 2, "quoted"),
             ("x,y\n", 1, "no column `id`"),
             ("", 1, "empty"),
+            (&format!("id{}\n", ",x".repeat(MAX_TABLE_COLUMNS)), 1, "4097 columns; at most 4096"),
+            (&format!("id,x\n7{}\n", ",".repeat(1 << 20)), 2, "1048577 columns where 2"),
         ] {
             let error = Table::parse("t", text.into(), b',', "id").unwrap_err();
             let LayoutError::Table { line, reason, .. } = &error else { panic!("{error}") };

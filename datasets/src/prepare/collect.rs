@@ -135,7 +135,6 @@ impl<'a> Collected<'a> {
             return Ok(Arc::clone(fields));
         }
         let line = chunk.text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let file = || self.inputs[chunk.file].name();
         let fields = LineFields::resolve(&self.plan.layout, line, &self.plan.tables)
             .map_err(|source| PrepareError::File { file: file(), source })?;

@@ -99,6 +99,19 @@ fn joined_values_are_looked_up_and_not_taken() {
             panic!("{error}")
         };
         assert_eq!((feature.as_str(), problem), ("item_feature_0", RawProblem::Joined));
+        let error = preprocessor.encode_values(RawDense::Integers(&[0, 0]), &sparse).unwrap_err();
+        assert!(error.to_string().contains("BYTES, with this feature empty"), "{error}");
+        // The header may end in a carriage return, as the lines may.
+        let windows = line.replace('\n', "\r\n");
+        assert_eq!(preprocessor.encode(windows.as_bytes()).unwrap().batch, expected, "{item}");
+        // Any column may be the last one of a file with a header, where a carriage return is none of the value.
+        let mut returned = sparse.clone();
+        returned[2] = b"a\r";
+        let error = preprocessor.encode_values(RawDense::Texts(&dense), &returned).unwrap_err();
+        assert!(
+            error.to_string().contains("user_feature_0` of sample 0 holds a line end"),
+            "{error}"
+        );
         // A quote is no part of a value in a file whose columns are separated by commas.
         let mut quoted = sparse.clone();
         quoted[2] = b"\"a\"";
@@ -125,6 +138,7 @@ fn what_no_line_could_hold_is_refused_by_sample_and_feature() {
         (b"+1", integer),
         (b"9223372036854775808", integer),
         (b"\xff", integer),
+        (b"1\r", integer),
         (b"1\t2", RawProblem::Delimited),
         (b"1\n", RawProblem::Delimited),
     ] {
@@ -145,6 +159,7 @@ fn what_no_line_could_hold_is_refused_by_sample_and_feature() {
         (b"\xff\xff\xff\xff\xff\xff\xff\xff", hex),
         (b"000000000000000a", hex),
         (b"000\n000a", RawProblem::Delimited),
+        (b"0000000a\r", RawProblem::Delimited),
     ] {
         let mut sparse = good_sparse.clone();
         sparse[25] = text;
@@ -186,12 +201,12 @@ fn a_bundle_carries_what_its_data_was_prepared_with() {
     assert_eq!(ours.preprocessing().coding, theirs.preprocessing().coding);
     assert_eq!(ours.vocabulary(), theirs.vocabulary());
 
-    // Variants come and go, and the vocabulary stays; one that nothing names any more goes.
-    fs::write(model.join("vocabulary-000000000000.bin"), b"old").unwrap();
+    // Variants come and go, and the vocabulary stays; what the bundle never had is not touched.
+    fs::write(model.join("vocabulary-000000000000.bin"), b"other").unwrap();
     let mut writer = BundleWriter::open(&model).unwrap();
     writer.add_ensemble("both", &["table", "table"], None);
     writer.finish().unwrap();
-    assert!(!model.join("vocabulary-000000000000.bin").exists());
+    assert!(model.join("vocabulary-000000000000.bin").exists());
     Bundle::open(&model).unwrap().verify().unwrap();
 }
 

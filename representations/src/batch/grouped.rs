@@ -118,11 +118,11 @@ impl PerGroup {
         start as usize..self.ends[group] as usize
     }
 
-    /// The groups of these samples.
+    /// The groups of these samples; none of no samples.
     pub fn groups(&self, samples: Range<usize>) -> Range<usize> {
         let of = |sample: usize| self.ends.partition_point(|&end| end as usize <= sample);
         let first = of(samples.start);
-        first..samples.end.checked_sub(1).map_or(first, |last| (of(last) + 1).max(first))
+        if samples.is_empty() { first..first } else { first..of(samples.end - 1) + 1 }
     }
 
     fn lengths(&self) -> impl Iterator<Item = usize> + Clone {
@@ -404,7 +404,8 @@ impl GroupedBatch {
         self.per_group = Some(of);
     }
 
-    /// The samples in `range` as a batch of their own; groups that it cuts share what they did.
+    /// The samples in `range` as a batch of their own; groups that it cuts share what they did. Unknown ids are counted as
+    /// [`Batch::slice`] counts them.
     ///
     /// # Panics
     ///

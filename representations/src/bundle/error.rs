@@ -61,6 +61,19 @@ pub enum BundleError {
         /// The digest's file.
         file: &'static str,
     },
+    /// Somebody else wrote the bundle's manifest after this writer had read it.
+    #[error(
+        "bundle `{}` was changed by another program meanwhile, so nothing of it was replaced; run this again when nothing else \
+         writes to it{}",
+        folder.display(),
+        if written.is_empty() { String::new() } else { format!(" (what this one wrote stays there: {})", written.join(", ")) }
+    )]
+    Changed {
+        /// The bundle.
+        folder: PathBuf,
+        /// Files that this writer put there and no manifest names yet.
+        written: Vec<String>,
+    },
     /// No variant of this name.
     #[error("there is no variant `{variant}`; the bundle has {}", known.join(", "))]
     NoVariant {

@@ -32,7 +32,7 @@ const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 pub struct Bundle {
     folder: PathBuf,
     manifest: Manifest,
-    manifest_bytes: Vec<u8>,
+    pub(super) manifest_bytes: Vec<u8>,
     files: BTreeMap<String, Arc<Mmap>>,
     weights: BTreeMap<String, Weights>,
 }
@@ -171,7 +171,7 @@ impl Bundle {
     }
 }
 
-fn read_small(path: &Path) -> Result<Vec<u8>, BundleError> {
+pub(super) fn read_small(path: &Path) -> Result<Vec<u8>, BundleError> {
     let file = File::open(path).map_err(BundleError::io(path))?;
     let bytes = file.metadata().map_err(BundleError::io(path))?.len();
     let limit = MAX_MANIFEST_BYTES;

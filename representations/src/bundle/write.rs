@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read, Write},
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Architecture, BundleError, FORMAT, FileEntry, MANIFEST, MANIFEST_DIGEST, Manifest,
-    Preprocessing, Quality, TensorEntry, VariantEntry, digest, hex,
+    Preprocessing, Quality, TensorEntry, VariantEntry, digest, hex, read::read_small,
 };
 use crate::{
     dlrm::{Dlrm, DlrmSpec},
@@ -27,11 +27,21 @@ use crate::{
 /// Tensor files are written as variants are added, the manifest last and by renaming: before
 /// [`BundleWriter::finish`] a new folder is no bundle, and an existing one is still the old one.
 /// A variant's file is named after the digest of its contents, so no file of an existing bundle is
-/// ever overwritten; files that nothing names any more are removed after the manifest is in place.
+/// ever overwritten. After the manifest is in place, files are removed that the replaced manifest
+/// named, or this writer made, and the new one does not name; no others are touched. Everything is
+/// on disk before what it replaces goes, so a machine that stops in between has one state or the
+/// other too.
+///
+/// One writer at a time: [`BundleWriter::finish`] refuses if the manifest is not the one that this
+/// writer began with or wrote last.
 #[derive(Debug)]
 pub struct BundleWriter {
     folder: PathBuf,
     manifest: Manifest,
+    /// Digest of the manifest that this one replaces; `None` if there is none yet.
+    replaces: Option<String>,
+    /// Files that this writer put into the folder.
+    written: BTreeSet<String>,
 }
 
 impl BundleWriter {
@@ -49,6 +59,7 @@ impl BundleWriter {
     ) -> Result<Self, BundleError> {
         let folder = folder.as_ref().to_owned();
         fs::create_dir_all(&folder).map_err(BundleError::io(&folder))?;
+        let replaces = present(&folder)?.map(|bytes| digest(&bytes));
         let manifest = Manifest {
             format: FORMAT,
             model: model.to_owned(),
@@ -57,7 +68,7 @@ impl BundleWriter {
             preprocessing,
             variants: Vec::new(),
         };
-        Ok(Self { folder, manifest })
+        Ok(Self { folder, manifest, replaces, written: BTreeSet::new() })
     }
 
     /// Continues the bundle in `folder`, to add variants to it or replace some.
@@ -67,7 +78,12 @@ impl BundleWriter {
     /// As [`Bundle::open`](super::Bundle::open).
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, BundleError> {
         let bundle = super::Bundle::open(folder.as_ref())?;
-        Ok(Self { folder: folder.as_ref().to_owned(), manifest: bundle.manifest().clone() })
+        Ok(Self {
+            folder: folder.as_ref().to_owned(),
+            manifest: bundle.manifest().clone(),
+            replaces: Some(digest(&bundle.manifest_bytes)),
+            written: BTreeSet::new(),
+        })
     }
 
     /// Where the bundle lies.
@@ -118,8 +134,8 @@ impl BundleWriter {
         let (bytes, sha256) =
             digest_file(&temporary, progress).map_err(BundleError::io(&temporary))?;
         let file = format!("{name}-{}.safetensors", &sha256[..12]);
-        let path = self.folder.join(&file);
-        fs::rename(&temporary, &path).map_err(BundleError::io(&path))?;
+        self.rename(&temporary, &file)?;
+        self.written.insert(file.clone());
         let tensors =
             weights.iter().map(|(name, tensor)| (name.to_owned(), describe(tensor, progress)));
         let tensors = tensors.collect();
@@ -160,7 +176,7 @@ impl BundleWriter {
 
     /// Copies a file into the bundle, where it is named after its content as variants are.
     fn copy(
-        &self,
+        &mut self,
         entry: &mut FileEntry,
         from: &Path,
         stem: &str,
@@ -175,8 +191,9 @@ impl BundleWriter {
             return Err(BundleError::RawDigest { file: entry.file.clone() });
         }
         entry.file = format!("{stem}-{}.{extension}", &found.1[..12]);
-        let path = self.folder.join(&entry.file);
-        fs::rename(&temporary, &path).map_err(BundleError::io(&path))
+        self.rename(&temporary, &entry.file)?;
+        self.written.insert(entry.file.clone());
+        Ok(())
     }
 
     /// Adds the mean of the logits of variants that are there already.
@@ -211,12 +228,20 @@ impl BundleWriter {
     ///
     /// # Errors
     ///
-    /// [`BundleError::Inconsistent`] or [`BundleError::Io`].
-    pub fn finish(&self) -> Result<(), BundleError> {
+    /// [`BundleError::Inconsistent`], [`BundleError::Changed`] if somebody else finished meanwhile, or
+    /// [`BundleError::Io`].
+    pub fn finish(&mut self) -> Result<(), BundleError> {
         self.manifest.check()?;
         let mut json = serde_json::to_vec_pretty(&self.manifest)
             .expect("a manifest has string keys and finite numbers, so it is JSON");
         json.push(b'\n');
+        let replaced = present(&self.folder)?;
+        if replaced.as_deref().map(digest) != self.replaces {
+            return Err(BundleError::Changed {
+                folder: self.folder.clone(),
+                written: self.written.iter().cloned().collect(),
+            });
+        }
         // The digest is removed first: a manifest without one is usable, one that contradicts it
         // is not.
         let digest_path = self.folder.join(MANIFEST_DIGEST);
@@ -226,9 +251,14 @@ impl BundleWriter {
             }
             _ => {}
         }
+        // That, and the files that the manifest names, must not come later than the manifest.
+        self.sync_folder()?;
         self.place(MANIFEST, &json)?;
-        self.place(MANIFEST_DIGEST, format!("{}  {MANIFEST}\n", digest(&json)).as_bytes())?;
-        self.remove_unused()
+        let sha256 = digest(&json);
+        self.replaces = Some(sha256.clone());
+        self.place(MANIFEST_DIGEST, format!("{sha256}  {MANIFEST}\n").as_bytes())?;
+        self.sync_folder()?;
+        self.remove_unused(replaced.as_deref().unwrap_or_default())
     }
 
     fn replace(&mut self, entry: VariantEntry) {
@@ -240,27 +270,60 @@ impl BundleWriter {
 
     fn place(&self, name: &str, content: &[u8]) -> Result<(), BundleError> {
         let temporary = self.folder.join(format!(".{name}.new"));
-        let path = self.folder.join(name);
         fs::write(&temporary, content).map_err(BundleError::io(&temporary))?;
-        fs::rename(&temporary, &path).map_err(BundleError::io(&path))
+        self.rename(&temporary, name)
     }
 
-    fn remove_unused(&self) -> Result<(), BundleError> {
-        for entry in fs::read_dir(&self.folder).map_err(BundleError::io(&self.folder))? {
-            let path = entry.map_err(BundleError::io(&self.folder))?.path();
-            let used = |name: &str| {
-                self.manifest.variants.iter().any(|variant| variant.file.as_deref() == Some(name))
-                    || self.manifest.raw_files().any(|entry| entry.file == name)
-            };
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let ours = name.ends_with(".safetensors")
-                || name.starts_with("vocabulary-") && name.ends_with(".bin")
-                || name.starts_with("table-") && name.ends_with(".csv");
-            if ours && !used(name) {
-                fs::remove_file(&path).map_err(BundleError::io(&path))?;
+    /// Gives a whole file its name, once its content is on disk.
+    fn rename(&self, temporary: &Path, name: &str) -> Result<(), BundleError> {
+        let synced = fs::File::open(temporary).and_then(|file| file.sync_all());
+        synced.map_err(BundleError::io(temporary))?;
+        let path = self.folder.join(name);
+        fs::rename(temporary, &path).map_err(BundleError::io(&path))
+    }
+
+    /// Makes the names in the folder last. Only Unix can open a folder for that.
+    fn sync_folder(&self) -> Result<(), BundleError> {
+        if cfg!(unix) {
+            let synced = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+            synced.map_err(BundleError::io(&self.folder))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what the manifest `replaced` named or this writer made, unless the new manifest names it.
+    fn remove_unused(&mut self, replaced: &[u8]) -> Result<(), BundleError> {
+        let names = |manifest: &Manifest| -> BTreeSet<String> {
+            let variants = manifest.variants.iter().filter_map(|variant| variant.file.clone());
+            variants.chain(manifest.raw_files().map(|entry| entry.file.clone())).collect()
+        };
+        // One that cannot be read, or whose names may lie elsewhere, names nothing that could be removed.
+        let old = serde_json::from_slice::<Manifest>(replaced).ok();
+        let mut unused =
+            old.filter(|old| old.check().is_ok()).as_ref().map(names).unwrap_or_default();
+        unused.append(&mut self.written);
+        for name in unused.difference(&names(&self.manifest)) {
+            let path = self.folder.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(BundleError::io(&path)(error));
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+}
+
+/// The manifest that is in the folder now, if there is one.
+fn present(folder: &Path) -> Result<Option<Vec<u8>>, BundleError> {
+    let path = folder.join(MANIFEST);
+    match read_small(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(BundleError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -344,4 +407,93 @@ fn write_tensors(
         safetensors::SafeTensorError::IoError(source) => BundleError::io(path)(source),
         source => BundleError::Header { file, tensor: None, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Bundle, Interaction, RepresentationSpec, SparseFeature, Tensor, schema::OutOfVocabulary,
+    };
+
+    /// Adds a table whose parameters are all `value`.
+    fn add(writer: &mut BundleWriter, name: &str, value: f32) {
+        let schema = writer.manifest().schema.clone();
+        let dot = Interaction::Dot { itself: false };
+        let table = RepresentationSpec::Table { dim: 2 };
+        let spec = DlrmSpec::uniform(&schema, &table, dot, &[], &[]);
+        let mut weights = Weights::new();
+        for tensor in spec.tensors(&schema) {
+            let values = vec![value; tensor.shape.iter().product()];
+            weights.insert(tensor.name, Tensor::new(&tensor.shape, values));
+        }
+        writer.add(name, &spec, &weights, None).unwrap();
+    }
+
+    fn bundle() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let sparse = vec![SparseFeature { name: "s".into(), cardinality: 3 }];
+        let schema = Schema::new(vec!["d".into()], sparse, OutOfVocabulary::Zero).unwrap();
+        let mut writer = BundleWriter::create(&folder, "m", "1", schema, None).unwrap();
+        add(&mut writer, "table", 0.0);
+        writer.finish().unwrap();
+        folder
+    }
+
+    fn tensor_files(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.ends_with(".safetensors")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_files_of_the_bundle_are_removed() {
+        let folder = bundle();
+        let others = ["samples.safetensors", "table-prices.csv", "vocabulary-of-mine.bin"];
+        for name in others {
+            fs::write(folder.path().join(name), "mine").unwrap();
+        }
+        let mut writer = BundleWriter::open(&folder).unwrap();
+        // The first one is replaced before any manifest names it.
+        add(&mut writer, "table", 1.0);
+        add(&mut writer, "table", 2.0);
+        assert_eq!(tensor_files(folder.path()).len(), 4);
+        writer.finish().unwrap();
+        add(&mut writer, "table", 3.0);
+        writer.finish().unwrap();
+        for name in others {
+            assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"mine", "{name}");
+        }
+        let named = writer.manifest().variants[0].file.clone().unwrap();
+        assert_eq!(tensor_files(folder.path()), ["samples.safetensors".to_owned(), named]);
+        Bundle::open(&folder).unwrap().verify().unwrap();
+    }
+
+    #[test]
+    fn what_another_writer_finished_meanwhile_is_not_replaced() {
+        let folder = bundle();
+        let [mut slow, mut fast] = [0; 2].map(|_| BundleWriter::open(&folder).unwrap());
+        let schema = fast.manifest().schema.clone();
+        let mut new = BundleWriter::create(&folder, "m", "2", schema, None).unwrap();
+        add(&mut slow, "slow", 1.0);
+        add(&mut fast, "fast", 2.0);
+        fast.finish().unwrap();
+        add(&mut fast, "faster", 3.0);
+        fast.finish().unwrap();
+        let BundleError::Changed { written, .. } = slow.finish().unwrap_err() else { panic!() };
+        assert_eq!(written.len(), 1);
+        assert!(written[0].starts_with("slow-") && folder.path().join(&written[0]).exists());
+        add(&mut new, "new", 4.0);
+        assert!(matches!(new.finish(), Err(BundleError::Changed { .. })));
+        let bundle = Bundle::open(&folder).unwrap();
+        bundle.verify().unwrap();
+        let names: Vec<_> =
+            bundle.manifest().variants.iter().map(|variant| &variant.name).collect();
+        assert_eq!(names, ["table", "fast", "faster"]);
+        // Gone altogether is changed, too.
+        fs::remove_file(folder.path().join(MANIFEST)).unwrap();
+        assert!(matches!(fast.finish(), Err(BundleError::Changed { .. })));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use mprec_datasets::{
     Coding, Dataset, Layout, PrepareOptions, PrepareReport, Progress, Recipe, Split, Stage,
@@ -241,7 +241,25 @@ pub(super) fn check_vocabulary(writer: &BundleWriter, dataset: &Dataset) -> anyh
          data with `mprec data prepare --like FOLDER`, FOLDER being what it was trained on",
         writer.folder().display()
     );
+    if let (Some(theirs), Some(ours)) = (&theirs.raw, &ours.raw)
+        && let Some(table) = other_table(theirs, ours)
+    {
+        bail!(
+            "bundle `{}` was trained on data that was joined with another table `{table}`, so that the same row has \
+             other features; prepare the data with `mprec data prepare --like FOLDER`, FOLDER being what it was trained on",
+            writer.folder().display()
+        );
+    }
     Ok(())
+}
+
+/// The first table whose content is not the same in both, by the name that their common layout has for it.
+fn other_table(theirs: &RawRows, ours: &RawRows) -> Option<String> {
+    let digest = |raw: &RawRows, at: usize| raw.tables.get(at).map(|entry| entry.sha256.clone());
+    let at = (0..theirs.tables.len().max(ours.tables.len()))
+        .find(|&at| digest(theirs, at) != digest(ours, at))?;
+    let name = ours.layout.pointer(&format!("/joins/{at}/table")).and_then(|name| name.as_str());
+    Some(name.map_or_else(|| at.to_string(), str::to_owned))
 }
 
 /// Prepares, showing how far it is and, at the end, what was left out.
@@ -316,4 +334,41 @@ fn show(dataset: &Dataset, output: &Output) -> Run {
             output::count(report.ids),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mprec_representations::bundle::FileEntry;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tables_are_compared_by_content_and_in_order() {
+        let raw = |digests: &[&str]| RawRows {
+            layout: json!({"joins": [{"table": "items"}, {"table": "shops"}]}),
+            coding: json!({}),
+            vocabulary: None,
+            tables: digests
+                .iter()
+                .map(|digest| FileEntry {
+                    file: format!("table-of-{}.csv", digests.len()),
+                    bytes: 1,
+                    sha256: (*digest).to_owned(),
+                })
+                .collect(),
+        };
+        let both = raw(&["a", "b"]);
+        let mut renamed = both.clone();
+        renamed.tables[0].file = "table-0-a.csv".into();
+        assert_eq!(other_table(&both, &renamed), None);
+        for (theirs, table) in [
+            (&["b", "b"][..], "items"),
+            (&["a", "c"], "shops"),
+            (&["b", "a"], "items"),
+            (&["a"], "shops"),
+        ] {
+            assert_eq!(other_table(&raw(theirs), &both).as_deref(), Some(table), "{theirs:?}");
+        }
+    }
 }

@@ -93,6 +93,14 @@ pub enum ApiError {
     /// The samples are not a batch of the model's schema.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// A raw value that is not listed, of a model that refuses such.
+    #[error("value of feature `{feature}` of sample {sample} is not in the model's vocabulary")]
+    NotListed {
+        /// The sparse feature.
+        feature: String,
+        /// The sample, from 0.
+        sample: usize,
+    },
     /// More samples than one request may hold.
     #[error("the request has {samples} samples; at most {limit} are allowed, so split it")]
     TooManySamples {
@@ -346,7 +354,9 @@ impl ApiError {
             Self::WrongShape { .. } => ErrorCode::WrongShape,
             Self::WrongDtype { .. } => ErrorCode::WrongDtype,
             Self::RawUnsupported { .. } => ErrorCode::RawUnsupported,
-            Self::Batch(BatchError::OutOfVocabulary { .. }) => ErrorCode::IdOutOfRange,
+            Self::Batch(BatchError::OutOfVocabulary { .. }) | Self::NotListed { .. } => {
+                ErrorCode::IdOutOfRange
+            }
             Self::Batch(BatchError::NotFinite { .. } | BatchError::Weight { .. }) => {
                 ErrorCode::NotFinite
             }

@@ -1,7 +1,7 @@
 //! Raw values in place of features: the bundle's own preprocessing makes a batch of them.
 
 use mprec_datasets::{RawDense, RawError};
-use mprec_representations::Batch;
+use mprec_representations::{Batch, BatchError};
 
 use super::{
     error::ApiError,
@@ -28,11 +28,20 @@ pub(super) fn batch(
         let dense = dense.texts("BYTES or INT64")?;
         preprocessor.encode_values(RawDense::Texts(&dense), &sparse)
     };
-    batch.map_err(|error| match error {
+    batch.map_err(|error| refusal(error, model))
+}
+
+fn refusal(error: RawError, model: &Model) -> ApiError {
+    match error {
+        // The client sent a text, and knows nothing of ids.
+        RawError::Batch(BatchError::OutOfVocabulary { feature, sample, .. }) => {
+            let feature = model.schema.sparse()[feature].name.clone();
+            ApiError::NotListed { feature, sample }
+        }
         RawError::Batch(error) => error.into(),
         RawError::Value { is_dense: true, .. } => wrong(RAW_DENSE, &error),
         error => wrong(RAW_SPARSE, &error),
-    })
+    }
 }
 
 fn wrong(name: &str, error: &RawError) -> ApiError {
@@ -46,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::endpoint::{Inputs, Numbers, Texts, expect_bytes, fake::Fake};
+    use crate::endpoint::{ErrorCode, Inputs, Numbers, Texts, expect_bytes, fake::Fake};
 
     static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| Arc::clone(&Fake::raw().model));
 
@@ -90,6 +99,16 @@ mod tests {
                 prop_assert_eq!((batch.samples(), batch.features()), (1, 3));
             }
         }
+    }
+
+    #[test]
+    fn a_value_that_is_not_listed_is_named_without_its_id() {
+        let outside =
+            BatchError::OutOfVocabulary { feature: 1, sample: 4, id: 57, cardinality: 57 };
+        let error = refusal(outside.into(), &MODEL);
+        assert_eq!(error.code(), ErrorCode::IdOutOfRange);
+        let message = "value of feature `s1` of sample 4 is not in the model's vocabulary";
+        assert_eq!(error.to_string(), message);
     }
 
     #[test]

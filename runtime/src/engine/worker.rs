@@ -223,17 +223,26 @@ impl Worker {
         let Some(executable) = &mut executables[usize::from(taken.path.0)] else {
             unreachable!("the router gives a device batches of its own paths that are up only");
         };
-        cuts.clear();
-        cuts.extend(pieces.iter().map(Piece::cut));
-        let mut batches =
-            pieces.iter().zip(&*cuts).map(|(piece, cut)| cut.as_ref().unwrap_or(&piece.batch));
-        // One alone needs no copy.
-        let batch = if pieces.len() == 1 {
-            batches.next().expect("there is one piece")
-        } else {
-            let merged = merged.get_or_insert_with(|| shared.empty_batch());
-            merged.merge(batches);
-            merged
+        let together = catch_unwind(AssertUnwindSafe(|| {
+            cuts.clear();
+            cuts.extend(pieces.iter().map(Piece::cut));
+            // One alone needs no copy.
+            if pieces.len() > 1 {
+                let parts = pieces.iter().zip(&*cuts);
+                let merged = merged.get_or_insert_with(|| shared.empty_batch());
+                merged.merge(parts.map(|(piece, cut)| cut.as_ref().unwrap_or(&piece.batch)));
+            }
+        }));
+        if let Err(panic) = together {
+            // It may be half filled. The path has not seen it.
+            *merged = None;
+            let message = format!("putting a batch together panicked: {}", panic_text(&*panic));
+            return Err(Failure { message: message.into(), is_path: false });
+        }
+        let batch = match (&pieces[..], &*merged) {
+            ([piece], _) => cuts[0].as_ref().unwrap_or(&piece.batch),
+            (_, Some(merged)) => merged,
+            (_, None) => unreachable!("several pieces were merged, and none is never run"),
         };
         scores.clear();
         scores.resize(batch.samples(), f32::NAN);

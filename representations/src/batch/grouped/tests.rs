@@ -123,6 +123,14 @@ fn rows_are_read_per_group_and_per_sample() {
     let grouped =
         GroupedBatch::from_rows(&shape, sharing, &[2, 1], dense, &shared, &[7, 8, 9]).unwrap();
     assert_eq!(grouped.unknown_ids(), 1);
+    // No samples are of no group, wherever they are not.
+    for at in 0..=3 {
+        let none = grouped.slice(at..at);
+        let of = none.per_group().unwrap();
+        assert_eq!((none.samples(), of.len(), none.unknown_ids()), (0, 0, 0), "{at}");
+        assert_eq!(grouped.per_group().unwrap().groups(at..at).len(), 0);
+        assert!(none.expanded().ids().is_empty());
+    }
     let plain = grouped.expanded();
     assert_eq!(plain.dense(), [1.0, 2.0, 1.0, 2.0, 3.0, 4.0]);
     assert_eq!(plain.ids(), [7, 8, 9, 2, 2, 1, 6, 6, 0]);

@@ -53,12 +53,25 @@ impl Inputs<'_> {
     }
 }
 
+/// Longest list of names, in bytes: room for thousands of usual ones.
+const MAX_NAMES_BYTES: usize = 64 << 10;
+
 /// Whether each feature of the schema is the user's, and for those that are, in the schema's order, where each stands
 /// among the names.
 fn columns(names: &str, schema: &Schema) -> Result<(Vec<bool>, Vec<usize>), ApiError> {
     let bad = |problem| ApiError::BadParameter { name: USER_FEATURES.to_owned(), problem };
+    if names.len() > MAX_NAMES_BYTES {
+        return Err(bad(format!(
+            "has {} bytes; at most {MAX_NAMES_BYTES} are allowed",
+            names.len()
+        )));
+    }
+    let features = schema.sparse().len();
     let mut places = HashMap::new();
     for (at, name) in names.split(',').map(str::trim).enumerate() {
+        if at == features {
+            return Err(bad(format!("has more names than the model's {features} sparse features")));
+        }
         if places.insert(name, at).is_some() {
             return Err(bad(format!("names `{name}` twice")));
         }
@@ -91,11 +104,21 @@ mod tests {
         let schema = Schema::new(vec!["x".into()], sparse.into(), Default::default()).unwrap();
         assert_eq!(columns("c, a", &schema).unwrap(), (vec![true, false, true], vec![1, 0]));
         assert_eq!(columns("b", &schema).unwrap(), (vec![false, true, false], vec![0]));
-        for (names, word) in
-            [("a,a", "`a` twice"), ("a,d,e", "`d`"), ("", "``"), ("a,", "``"), ("A", "`A`")]
-        {
+        for (names, word) in [
+            ("a,a", "`a` twice"),
+            ("a,d,e", "`d`"),
+            ("", "``"),
+            ("a,", "``"),
+            ("A", "`A`"),
+            ("a,b,c,d", "more names than the model's 3"),
+            ("d,e,f,g,h", "more names"),
+        ] {
             let message = columns(names, &schema).unwrap_err().to_string();
             assert!(message.contains(word), "{message}");
         }
+        let longest = format!("a,{}b", " ".repeat(MAX_NAMES_BYTES - 3));
+        assert_eq!(columns(&longest, &schema).unwrap().1, [0, 1]);
+        let message = columns(&format!("{longest} "), &schema).unwrap_err().to_string();
+        assert!(message.contains("65537 bytes; at most 65536"), "{message}");
     }
 }
