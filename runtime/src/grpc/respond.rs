@@ -32,7 +32,7 @@ use crate::{
     service::Service,
 };
 
-/// Largest message of calls other than `inference`'s.
+/// Largest message of calls that nobody needs a key for.
 const MAX_HEALTH_BYTES: usize = 4 << 10;
 
 /// The services, and what leads to them.
@@ -40,6 +40,8 @@ const MAX_HEALTH_BYTES: usize = 4 << 10;
 pub(super) struct Responder<S: Service + ?Sized> {
     shared: Arc<Shared<S>>,
     inference: GrpcInferenceServiceServer<Inference<S>>,
+    /// The same, for its calls that nobody needs a key for.
+    open: GrpcInferenceServiceServer<Inference<S>>,
     health: HealthServer<Health<S>>,
 }
 
@@ -51,9 +53,12 @@ impl<S: Service + ?Sized> Responder<S> {
             .accept_compressed(Gzip)
             .accept_compressed(Deflate)
             .max_decoding_message_size(shared.config.max_message_bytes);
+        // Strangers can have nothing large read, and nothing decompressed.
+        let open = GrpcInferenceServiceServer::new(Inference(Arc::clone(&shared)))
+            .max_decoding_message_size(MAX_HEALTH_BYTES);
         let health = HealthServer::new(Health(Arc::clone(&shared)))
             .max_decoding_message_size(MAX_HEALTH_BYTES);
-        Self { shared, inference, health }
+        Self { shared, inference, open, health }
     }
 
     /// Answers one call, whatever it asks for.
@@ -85,13 +90,20 @@ impl<S: Service + ?Sized> Responder<S> {
         }
         match call {
             Some((inference::SERVICE_NAME, "ModelInfer")) => self.infer(request, arrival).await,
+            Some((inference::SERVICE_NAME, _)) if is_open(call) => {
+                settle(self.open.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
+            }
             Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival).await,
             Some((health_server::SERVICE_NAME, _)) => {
-                let body = |body| Timed::whole(body, self.shared.config.message_timeout);
-                settle(self.health.clone().call(request.map(body)).await, MAX_HEALTH_BYTES)
+                settle(self.health.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
             }
             _ => status::of(&ApiError::UnknownRoute).into_http(),
         }
+    }
+
+    /// A request whose message has to come in time.
+    fn whole(&self, request: Request<Incoming>) -> Request<Timed> {
+        request.map(|body| Timed::whole(body, self.shared.config.message_timeout))
     }
 
     /// A request to score is counted from its headers to its response, and as cancelled if it is
@@ -113,13 +125,11 @@ impl<S: Service + ?Sized> Responder<S> {
             Err(error) => return status::of(&error).into_http(),
         };
         let is_stream = request.uri().path().ends_with("/ModelStreamInfer");
-        let request = request.map(|body| {
-            if is_stream {
-                Timed::stream(body, config.stream_timeout)
-            } else {
-                Timed::whole(body, config.message_timeout)
-            }
-        });
+        let request = if is_stream {
+            request.map(|body| Timed::stream(body, config.stream_timeout))
+        } else {
+            self.whole(request)
+        };
         settle(self.inference.clone().call(request).await, config.max_message_bytes)
     }
 }
