@@ -13,6 +13,7 @@ use super::{
     GrpcConfig,
     call::Call,
     describe,
+    health::Watches,
     protocol::inference::{
         ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
         ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
@@ -43,6 +44,7 @@ pub(super) struct Shared<S: ?Sized> {
     pub(super) config: GrpcConfig,
     /// Turns true when calls that could last for ever have to end.
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) watches: Watches,
 }
 
 /// The service.

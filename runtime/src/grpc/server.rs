@@ -15,7 +15,7 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{sync::watch, time::Instant};
 
-use super::{config::GrpcConfig, inference::Shared, respond::Responder};
+use super::{config::GrpcConfig, health::Watches, inference::Shared, respond::Responder};
 use crate::{
     endpoint::{Accepted, Drained, Endpoint, Listener, Listening, Secure, listen},
     security::Protocol,
@@ -57,7 +57,8 @@ pub async fn serve<S: Service + ?Sized>(
         },
     };
     let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped });
+    let watches = Watches::default();
+    let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped, watches });
     let responder = Arc::new(Responder::new(Arc::clone(&shared)));
     let connect = move |accepted| connection(accepted, Arc::clone(&shared), Arc::clone(&responder));
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
