@@ -29,6 +29,7 @@ use super::{
 use crate::{
     endpoint::{ApiError, ErrorCode},
     metrics::RequestEnd,
+    security::Pass,
     service::Service,
 };
 
@@ -80,20 +81,27 @@ impl<S: Service + ?Sized> Responder<S> {
         }
         let call = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         // Before anything else is said: without a key, what there is and what there is not looks the same.
-        if !is_open(call)
-            && let Err(error) = self.shared.endpoint.authenticate(request.headers())
-        {
-            if call == Some((inference::SERVICE_NAME, "ModelInfer")) {
-                self.shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+        let pass = if is_open(call) {
+            None
+        } else {
+            match self.shared.endpoint.authenticate(request.headers()) {
+                Ok(pass) => pass,
+                Err(error) => {
+                    if call == Some((inference::SERVICE_NAME, "ModelInfer")) {
+                        self.shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+                    }
+                    return status::of(&error).into_http();
+                }
             }
-            return status::of(&error).into_http();
-        }
+        };
         match call {
-            Some((inference::SERVICE_NAME, "ModelInfer")) => self.infer(request, arrival).await,
+            Some((inference::SERVICE_NAME, "ModelInfer")) => {
+                self.infer(request, arrival, pass).await
+            }
             Some((inference::SERVICE_NAME, _)) if is_open(call) => {
                 settle(self.open.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
             }
-            Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival).await,
+            Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival, pass).await,
             Some((health_server::SERVICE_NAME, _)) => {
                 settle(self.health.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
             }
@@ -108,9 +116,14 @@ impl<S: Service + ?Sized> Responder<S> {
 
     /// A request to score is counted from its headers to its response, and as cancelled if it is
     /// dropped before that.
-    async fn infer(&self, request: Request<Incoming>, arrival: Instant) -> Response<Body> {
+    async fn infer(
+        &self,
+        request: Request<Incoming>,
+        arrival: Instant,
+        pass: Option<Pass>,
+    ) -> Response<Body> {
         let mut counted = self.shared.endpoint.count(arrival);
-        let response = self.inference(request, arrival).await;
+        let response = self.inference(request, arrival, pass).await;
         counted.end = match response.extensions().get::<Status>() {
             None => RequestEnd::Answered,
             Some(status) => RequestEnd::Error(status::code(status).unwrap_or(ErrorCode::Internal)),
@@ -118,9 +131,14 @@ impl<S: Service + ?Sized> Responder<S> {
         response
     }
 
-    async fn inference(&self, mut request: Request<Incoming>, arrival: Instant) -> Response<Body> {
+    async fn inference(
+        &self,
+        mut request: Request<Incoming>,
+        arrival: Instant,
+        pass: Option<Pass>,
+    ) -> Response<Body> {
         let config = &self.shared.config;
-        match Call::of(request.headers(), arrival) {
+        match Call::of(request.headers(), arrival, pass) {
             Ok(call) => request.extensions_mut().insert(call),
             Err(error) => return status::of(&error).into_http(),
         };
