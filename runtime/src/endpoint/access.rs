@@ -6,7 +6,7 @@ use hyper::{HeaderMap, header::AUTHORIZATION};
 
 use super::{error::ApiError, scoring::Endpoint, secure::Seldom};
 use crate::{
-    security::{KeyRefusal, Scope},
+    security::{KeyRefusal, Pass, Scope},
     service::Service,
 };
 
@@ -15,23 +15,42 @@ const BEARER: &str = "bearer ";
 
 impl<S: Service + ?Sized> Endpoint<S> {
     /// Whether a request with these headers may be answered: where there are keys, it needs one of them, which where models
-    /// are managed must be good for that.
+    /// are managed must be good for that. What it was let in by is for [`Endpoint::authenticate_again`].
     ///
     /// # Errors
     ///
     /// [`ApiError::Unauthenticated`], which has nothing of the key.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Pass>, ApiError> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let result = bearer(headers).and_then(|key| keys.pass(key, self.need()));
+        result.map(Some).map_err(|refusal| self.unauthenticated(refusal))
+    }
+
+    /// Whether what a request was let in by still does: keys are taken back while long calls are open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::authenticate`].
+    pub(crate) fn authenticate_again(&self, pass: Option<Pass>) -> Result<(), ApiError> {
         let Some(keys) = &self.keys else { return Ok(()) };
-        let need = if self.control.is_some() { Scope::Admin } else { Scope::Infer };
-        let result = bearer(headers).and_then(|key| keys.admit(key, need));
-        result.map_err(|refusal| {
-            self.metrics.unauthenticated.of(refusal).add_one();
-            static SELDOM: Seldom = Seldom::new();
-            if SELDOM.is_due(Instant::now()) {
-                tracing::debug!(?refusal, "a request had no key that lets it in");
-            }
-            ApiError::Unauthenticated { refusal }
-        })
+        let result = pass.ok_or(KeyRefusal::Missing);
+        let result = result.and_then(|pass| keys.admits_still(pass, self.need()));
+        result.map_err(|refusal| self.unauthenticated(refusal))
+    }
+
+    /// What a key must be good for here.
+    fn need(&self) -> Scope {
+        if self.control.is_some() { Scope::Admin } else { Scope::Infer }
+    }
+
+    /// The error of a refusal, which is counted.
+    fn unauthenticated(&self, refusal: KeyRefusal) -> ApiError {
+        self.metrics.unauthenticated.of(refusal).add_one();
+        static SELDOM: Seldom = Seldom::new();
+        if SELDOM.is_due(Instant::now()) {
+            tracing::debug!(?refusal, "a request had no key that lets it in");
+        }
+        ApiError::Unauthenticated { refusal }
     }
 }
 

@@ -172,6 +172,14 @@ pub enum ApiError {
         /// What is wrong with the key.
         refusal: KeyRefusal,
     },
+    /// A web page asks, where models are managed.
+    #[error(
+        "models are not managed from web pages, and header `{header}` says that this is one; ask by a program, such as `mprec models`"
+    )]
+    CrossSite {
+        /// What says so.
+        header: &'static str,
+    },
     /// The service did not answer the query.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -213,6 +221,7 @@ pub enum ErrorCode {
     WrongVerb,
     Unauthenticated,
     Forbidden,
+    CrossSite,
     Overloaded,
     QualityUnreachable,
     WeightsUnsupported,
@@ -225,7 +234,7 @@ pub enum ErrorCode {
 }
 
 /// Code, name, status of HTTP and of gRPC: one row for every [`ErrorCode`], in its order.
-const CODES: [(ErrorCode, &str, Http, Grpc); 31] = [
+const CODES: [(ErrorCode, &str, Http, Grpc); 32] = [
     (ErrorCode::BadJson, "bad_json", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadMessage, "bad_message", Http::BAD_REQUEST, Grpc::InvalidArgument),
     (ErrorCode::BadHeader, "bad_header", Http::BAD_REQUEST, Grpc::InvalidArgument),
@@ -253,6 +262,7 @@ const CODES: [(ErrorCode, &str, Http, Grpc); 31] = [
     (ErrorCode::WrongVerb, "wrong_verb", Http::METHOD_NOT_ALLOWED, Grpc::Unimplemented),
     (ErrorCode::Unauthenticated, "unauthenticated", Http::UNAUTHORIZED, Grpc::Unauthenticated),
     (ErrorCode::Forbidden, "forbidden", Http::FORBIDDEN, Grpc::PermissionDenied),
+    (ErrorCode::CrossSite, "cross_site", Http::FORBIDDEN, Grpc::PermissionDenied),
     (ErrorCode::Overloaded, "overloaded", Http::TOO_MANY_REQUESTS, Grpc::ResourceExhausted),
     (
         ErrorCode::QualityUnreachable,
@@ -374,6 +384,7 @@ impl ApiError {
             Self::WrongVerb { .. } => ErrorCode::WrongVerb,
             Self::Unauthenticated { refusal: KeyRefusal::Scope } => ErrorCode::Forbidden,
             Self::Unauthenticated { .. } => ErrorCode::Unauthenticated,
+            Self::CrossSite { .. } => ErrorCode::CrossSite,
             Self::Refused(refusal) => match refusal {
                 Refusal::Overloaded { .. } => ErrorCode::Overloaded,
                 Refusal::Quality { .. } => ErrorCode::QualityUnreachable,

@@ -1,15 +1,18 @@
-//! When a call arrived, and how much time its headers give it.
+//! When a call arrived, how much time its headers give it, and what let it in.
 
 use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, header::HeaderValue};
 
-use crate::endpoint::{ApiError, budget_of, only};
+use crate::{
+    endpoint::{ApiError, budget_of, only},
+    security::Pass,
+};
 
 const TIMEOUT: &str = "grpc-timeout";
 
-/// What the headers of a call say about time. It travels with the request to the handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the headers of a call say. It travels with the request to the handler.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     /// When the headers arrived.
     pub(super) arrival: Instant,
@@ -17,17 +20,24 @@ pub(super) struct Call {
     budget: Option<Duration>,
     /// gRPC's deadline, which is that of the whole call.
     deadline: Option<Instant>,
+    /// What let it in, where keys are needed.
+    pub(super) pass: Option<Pass>,
 }
 
 impl Call {
-    /// Reads the headers of a call that arrived at `arrival`.
-    pub(super) fn of(headers: &HeaderMap, arrival: Instant) -> Result<Self, ApiError> {
+    /// Reads the headers of a call that arrived at `arrival` and was let in by `pass`.
+    pub(super) fn of(
+        headers: &HeaderMap,
+        arrival: Instant,
+        pass: Option<Pass>,
+    ) -> Result<Self, ApiError> {
         let timeout = only(headers, TIMEOUT)?.map(timeout).transpose()?;
         Ok(Self {
             arrival,
             budget: budget_of(headers)?,
             // One that no clock can hold is none.
             deadline: timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            pass,
         })
     }
 
@@ -71,7 +81,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        Call::of(&headers, arrival)
+        Call::of(&headers, arrival, None)
     }
 
     #[test]

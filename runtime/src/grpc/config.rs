@@ -25,7 +25,9 @@ pub struct GrpcConfig {
     pub message_timeout: Duration,
     /// How long a `ModelStreamInfer` may go without a byte from its client.
     pub stream_timeout: Duration,
-    /// How long a connection may stay open without a call.
+    /// How long a connection may stay open without a first call; `idle_timeout`, if that is shorter.
+    pub first_call_timeout: Duration,
+    /// How long a connection may stay open without a call, after its first.
     pub idle_timeout: Duration,
     /// How often a client is asked for a sign of life.
     pub keepalive_interval: Duration,
@@ -55,6 +57,8 @@ impl Default for GrpcConfig {
             max_stream_requests: 32,
             message_timeout: Duration::from_secs(30),
             stream_timeout: Duration::from_secs(300),
+            // Clients connect when they have a call; a stranger that says nothing takes room for them.
+            first_call_timeout: Duration::from_secs(10),
             // gRPC's clients connect again by themselves.
             idle_timeout: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(30),

@@ -13,6 +13,7 @@ use super::{
     GrpcConfig,
     call::Call,
     describe,
+    health::Watches,
     protocol::inference::{
         ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
         ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
@@ -21,7 +22,7 @@ use super::{
         RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
         ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
         ServerReadyRequest, ServerReadyResponse,
-        grpc_inference_service_server::GrpcInferenceService,
+        grpc_inference_service_server::GrpcInferenceService, infer_parameter::ParameterChoice,
     },
     reply, repository,
     request::{self, Parsed},
@@ -43,6 +44,7 @@ pub(super) struct Shared<S: ?Sized> {
     pub(super) config: GrpcConfig,
     /// Turns true when calls that could last for ever have to end.
     pub(super) stopped: watch::Receiver<bool>,
+    pub(super) watches: Watches,
 }
 
 /// The service.
@@ -83,7 +85,12 @@ impl<S: Service + ?Sized> Shared<S> {
     }
 }
 
-async fn parse(model: &Arc<Model>, request: ModelInferRequest) -> Result<Parsed, ApiError> {
+/// About how many bytes have to be read to parse a request: those of its tensors and of its parameters that are texts.
+fn bytes_of(request: &ModelInferRequest) -> usize {
+    let texts = request.parameters.values().filter_map(|value| match &value.parameter_choice {
+        Some(ParameterChoice::StringParam(text)) => Some(text.len()),
+        _ => None,
+    });
     let raw = request.raw_input_contents.iter().map(|bytes| bytes.len()).sum::<usize>();
     let typed = request.inputs.iter().filter_map(|input| input.contents.as_ref());
     let typed = typed.map(|contents| {
@@ -93,7 +100,11 @@ async fn parse(model: &Arc<Model>, request: ModelInferRequest) -> Result<Parsed,
             // Each is looked up.
             + contents.bytes_contents.iter().map(|text| text.len() + 8).sum::<usize>()
     });
-    if raw + typed.sum::<usize>() <= PARSE_ASIDE_BYTES {
+    raw + typed.sum::<usize>() + texts.sum::<usize>()
+}
+
+async fn parse(model: &Arc<Model>, request: ModelInferRequest) -> Result<Parsed, ApiError> {
+    if bytes_of(&request) <= PARSE_ASIDE_BYTES {
         return request::parse(model, request);
     }
     let model = Arc::clone(model);
@@ -236,4 +247,32 @@ impl<S: Service + ?Sized> GrpcInferenceService for Inference<S> {
 /// A name where one is given.
 fn named(name: &str) -> Option<&str> {
     Some(name).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::protocol::inference::{
+        InferParameter, InferTensorContents, model_infer_request::InferInputTensor,
+    };
+
+    #[test]
+    fn whatever_has_to_be_read_counts() {
+        let text = ParameterChoice::StringParam("x".repeat(1_000));
+        let parameter = InferParameter { parameter_choice: Some(text) };
+        let contents = InferTensorContents {
+            fp32_contents: vec![0.5; 10],
+            bytes_contents: vec![vec![0; 100].into(), vec![0; 50].into()],
+            ..Default::default()
+        };
+        let input = InferInputTensor { contents: Some(contents), ..Default::default() };
+        let request = ModelInferRequest {
+            parameters: [("user_features".to_owned(), parameter)].into(),
+            inputs: vec![input],
+            raw_input_contents: vec![vec![0; 10_000].into()],
+            ..Default::default()
+        };
+        assert_eq!(bytes_of(&request), 1_000 + 40 + 150 + 2 * 8 + 10_000);
+        assert_eq!(bytes_of(&ModelInferRequest::default()), 0);
+    }
 }

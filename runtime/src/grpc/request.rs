@@ -113,9 +113,8 @@ fn tensor<'a>(
         }
         (None, None) => Err(bad_input(name, "has neither `contents` nor `raw_input_contents`")),
         (Some(bytes), None) => Tensor::of_bytes(name, input.datatype, shape, bytes),
-        (None, Some(mut contents))
-            if input.datatype == "BYTES" && !contents.bytes_contents.is_empty() =>
-        {
+        // Without any it is a tensor of none, which is of the wrong shape unless that says so.
+        (None, Some(mut contents)) if input.datatype == "BYTES" => {
             let texts = std::mem::take(&mut contents.bytes_contents);
             only_of_it(name, &contents)?;
             let count = texts.len();

@@ -29,10 +29,11 @@ use super::{
 use crate::{
     endpoint::{ApiError, ErrorCode},
     metrics::RequestEnd,
+    security::Pass,
     service::Service,
 };
 
-/// Largest message of calls other than `inference`'s.
+/// Largest message of calls that nobody needs a key for.
 const MAX_HEALTH_BYTES: usize = 4 << 10;
 
 /// The services, and what leads to them.
@@ -40,6 +41,8 @@ const MAX_HEALTH_BYTES: usize = 4 << 10;
 pub(super) struct Responder<S: Service + ?Sized> {
     shared: Arc<Shared<S>>,
     inference: GrpcInferenceServiceServer<Inference<S>>,
+    /// The same, for its calls that nobody needs a key for.
+    open: GrpcInferenceServiceServer<Inference<S>>,
     health: HealthServer<Health<S>>,
 }
 
@@ -51,9 +54,12 @@ impl<S: Service + ?Sized> Responder<S> {
             .accept_compressed(Gzip)
             .accept_compressed(Deflate)
             .max_decoding_message_size(shared.config.max_message_bytes);
+        // Strangers can have nothing large read, and nothing decompressed.
+        let open = GrpcInferenceServiceServer::new(Inference(Arc::clone(&shared)))
+            .max_decoding_message_size(MAX_HEALTH_BYTES);
         let health = HealthServer::new(Health(Arc::clone(&shared)))
             .max_decoding_message_size(MAX_HEALTH_BYTES);
-        Self { shared, inference, health }
+        Self { shared, inference, open, health }
     }
 
     /// Answers one call, whatever it asks for.
@@ -75,30 +81,49 @@ impl<S: Service + ?Sized> Responder<S> {
         }
         let call = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         // Before anything else is said: without a key, what there is and what there is not looks the same.
-        if !is_open(call)
-            && let Err(error) = self.shared.endpoint.authenticate(request.headers())
-        {
-            if call == Some((inference::SERVICE_NAME, "ModelInfer")) {
-                self.shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+        let pass = if is_open(call) {
+            None
+        } else {
+            match self.shared.endpoint.authenticate(request.headers()) {
+                Ok(pass) => pass,
+                Err(error) => {
+                    if call == Some((inference::SERVICE_NAME, "ModelInfer")) {
+                        self.shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+                    }
+                    return status::of(&error).into_http();
+                }
             }
-            return status::of(&error).into_http();
-        }
+        };
         match call {
-            Some((inference::SERVICE_NAME, "ModelInfer")) => self.infer(request, arrival).await,
-            Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival).await,
+            Some((inference::SERVICE_NAME, "ModelInfer")) => {
+                self.infer(request, arrival, pass).await
+            }
+            Some((inference::SERVICE_NAME, _)) if is_open(call) => {
+                settle(self.open.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
+            }
+            Some((inference::SERVICE_NAME, _)) => self.inference(request, arrival, pass).await,
             Some((health_server::SERVICE_NAME, _)) => {
-                let body = |body| Timed::whole(body, self.shared.config.message_timeout);
-                settle(self.health.clone().call(request.map(body)).await, MAX_HEALTH_BYTES)
+                settle(self.health.clone().call(self.whole(request)).await, MAX_HEALTH_BYTES)
             }
             _ => status::of(&ApiError::UnknownRoute).into_http(),
         }
     }
 
+    /// A request whose message has to come in time.
+    fn whole(&self, request: Request<Incoming>) -> Request<Timed> {
+        request.map(|body| Timed::whole(body, self.shared.config.message_timeout))
+    }
+
     /// A request to score is counted from its headers to its response, and as cancelled if it is
     /// dropped before that.
-    async fn infer(&self, request: Request<Incoming>, arrival: Instant) -> Response<Body> {
+    async fn infer(
+        &self,
+        request: Request<Incoming>,
+        arrival: Instant,
+        pass: Option<Pass>,
+    ) -> Response<Body> {
         let mut counted = self.shared.endpoint.count(arrival);
-        let response = self.inference(request, arrival).await;
+        let response = self.inference(request, arrival, pass).await;
         counted.end = match response.extensions().get::<Status>() {
             None => RequestEnd::Answered,
             Some(status) => RequestEnd::Error(status::code(status).unwrap_or(ErrorCode::Internal)),
@@ -106,20 +131,23 @@ impl<S: Service + ?Sized> Responder<S> {
         response
     }
 
-    async fn inference(&self, mut request: Request<Incoming>, arrival: Instant) -> Response<Body> {
+    async fn inference(
+        &self,
+        mut request: Request<Incoming>,
+        arrival: Instant,
+        pass: Option<Pass>,
+    ) -> Response<Body> {
         let config = &self.shared.config;
-        match Call::of(request.headers(), arrival) {
+        match Call::of(request.headers(), arrival, pass) {
             Ok(call) => request.extensions_mut().insert(call),
             Err(error) => return status::of(&error).into_http(),
         };
         let is_stream = request.uri().path().ends_with("/ModelStreamInfer");
-        let request = request.map(|body| {
-            if is_stream {
-                Timed::stream(body, config.stream_timeout)
-            } else {
-                Timed::whole(body, config.message_timeout)
-            }
-        });
+        let request = if is_stream {
+            request.map(|body| Timed::stream(body, config.stream_timeout))
+        } else {
+            self.whole(request)
+        };
         settle(self.inference.clone().call(request).await, config.max_message_bytes)
     }
 }

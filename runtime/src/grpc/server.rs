@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{sync::watch, time::Instant};
 
-use super::{config::GrpcConfig, inference::Shared, respond::Responder};
+use super::{config::GrpcConfig, health::Watches, inference::Shared, respond::Responder};
 use crate::{
     endpoint::{Accepted, Drained, Endpoint, Listener, Listening, Secure, listen},
     security::Protocol,
@@ -57,7 +57,8 @@ pub async fn serve<S: Service + ?Sized>(
         },
     };
     let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped });
+    let watches = Watches::default();
+    let shared = Arc::new(Shared { endpoint: Arc::clone(&endpoint), config, stopped, watches });
     let responder = Arc::new(Responder::new(Arc::clone(&shared)));
     let connect = move |accepted| connection(accepted, Arc::clone(&shared), Arc::clone(&responder));
     listen(listeners, &endpoint, listening, shutdown, stop, connect).await
@@ -70,7 +71,7 @@ async fn connection<S: Service + ?Sized>(
     responder: Arc<Responder<S>>,
 ) {
     let config = &shared.config;
-    let calls = Arc::new(Calls::default());
+    let calls = Arc::new(Calls::new(config.first_call_timeout));
     let respond = service_fn(|request| {
         let response = Arc::clone(&responder).respond(request, Open::new(&calls));
         async { Ok::<_, Infallible>(response.await) }
@@ -110,22 +111,29 @@ struct Calls {
     open: AtomicUsize,
     /// When the last one ended.
     ended: Mutex<Instant>,
+    /// Whether there was one, and how long it may take until there is.
+    begun: AtomicBool,
+    first: Duration,
 }
 
 /// A call of a connection, until its response is sent or dropped.
 #[derive(Debug)]
 pub(super) struct Open(Arc<Calls>);
 
-impl Default for Calls {
-    fn default() -> Self {
-        Self { open: AtomicUsize::new(0), ended: Mutex::new(Instant::now()) }
-    }
-}
-
 impl Calls {
-    /// Completes when there was no call for `limit`, from `start` on.
+    fn new(first: Duration) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            ended: Mutex::new(Instant::now()),
+            begun: AtomicBool::new(false),
+            first,
+        }
+    }
+
+    /// Completes when there was no call for `limit`, from `start` on, or none at all in the time for the first.
     async fn idle(&self, start: Instant, limit: Duration) {
         loop {
+            let limit = if self.begun.load(Relaxed) { limit } else { limit.min(self.first) };
             let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
             let ended = ended.max(start);
             let now = Instant::now();
@@ -141,6 +149,7 @@ impl Calls {
 
 impl Open {
     fn new(calls: &Arc<Calls>) -> Self {
+        calls.begun.store(true, Relaxed);
         calls.open.fetch_add(1, Relaxed);
         Self(Arc::clone(calls))
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     endpoint::ApiError,
+    metrics::RequestEnd,
     service::{Refusal, Service},
 };
 
@@ -23,8 +24,8 @@ use crate::{
 /// share a batch; when the client cancels, all of them are dropped.
 ///
 /// A request that fails is answered inside the stream. A message that cannot be read ends it, for
-/// where the next one starts is then unknown; so does the server's stop, once what it had taken is
-/// answered.
+/// where the next one starts is then unknown; so does a message whose key was taken back since the
+/// call began, and the server's stop, once what it had taken is answered.
 pub(super) fn answers<S: Service + ?Sized>(
     shared: Arc<Shared<S>>,
     call: Call,
@@ -40,6 +41,10 @@ pub(super) fn answers<S: Service + ?Sized>(
             let shared = Arc::clone(&shared);
             async move {
                 let request = request.map_err(|theirs| status::own(theirs, limit))?;
+                if let Err(error) = shared.endpoint.authenticate_again(call.pass) {
+                    shared.endpoint.count(arrival).end = RequestEnd::Error(error.code());
+                    return Err(status::of(&error));
+                }
                 let (id, model) = (request.id.clone(), request.model_name.clone());
                 let work = shared.infer(request, arrival, call.budget(arrival));
                 Ok::<_, Status>(match shared.endpoint.counted(arrival, work).await {

@@ -94,6 +94,7 @@ impl<S: Service + ?Sized> Handler<S> {
         if let Some(control) = &self.endpoint.control
             && let Some(action) = Action::of(head.uri.path())
         {
+            repository::check_origin(&head.headers)?;
             if !action.takes(&head.method) {
                 return Err(ApiError::WrongVerb { allowed: action.verbs() });
             }

@@ -65,6 +65,10 @@ pub(super) struct Paced<T> {
     read_timer: Pin<Box<Sleep>>,
     /// Since when the client has taken no byte that was ready for it.
     stalled_since: Option<Instant>,
+    /// Whether the last write found no room.
+    is_full: bool,
+    /// Whether bytes that were written still wait below: TLS takes many before it has sent one.
+    is_flushing: bool,
     write_timer: Pin<Box<Sleep>>,
 }
 
@@ -83,6 +87,8 @@ impl<T> Paced<T> {
             head_since: Some(now),
             read_timer: Box::pin(tokio::time::sleep(config.head_timeout)),
             stalled_since: None,
+            is_full: false,
+            is_flushing: false,
             write_timer: Box::pin(tokio::time::sleep(config.write_timeout)),
         }
     }
@@ -150,9 +156,35 @@ impl<T: AsyncWrite + Unpin> Paced<T> {
         written: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        // While bytes wait below, a write that finds room says nothing of the client, unless there was none before.
+        if written.is_ready() && (self.is_full || !self.is_flushing) {
             self.stalled_since = None;
-            return written;
+        }
+        self.is_full = written.is_pending();
+        self.within_limit(written, context)
+    }
+
+    /// The same for a flush, and for a shutdown, which begins with one.
+    fn flush_within_limit(
+        &mut self,
+        flushed: Poll<io::Result<()>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.is_flushing = flushed.is_pending();
+        if !self.is_flushing {
+            self.stalled_since = None;
+        }
+        self.within_limit(flushed, context)
+    }
+
+    /// What was polled, or an error if it has waited for the client for too long.
+    fn within_limit<R>(
+        &mut self,
+        polled: Poll<io::Result<R>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if polled.is_ready() {
+            return polled;
         }
         let limit = *self.stalled_since.get_or_insert_with(Instant::now) + self.write_timeout;
         if is_over(&mut self.write_timer, limit, context) {
@@ -188,10 +220,97 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_flush(context);
+        this.flush_within_limit(flushed, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.io).poll_shutdown(context);
+        this.flush_within_limit(flushed, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(400);
+
+    /// Takes bytes as TLS does, and sends none.
+    struct Unread;
+
+    impl AsyncWrite for Unread {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn paced<T>(io: T) -> Paced<T> {
+        let config = HttpConfig { write_timeout: MOMENT, ..HttpConfig::default() };
+        Paced::new(io, Arc::default(), &config)
+    }
+
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(MOMENT * 100, work).await.expect("it ends")
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_taken_and_never_sent_end_the_connection() {
+        let mut flushed = paced(Unread);
+        flushed.write_all(b"a").await.unwrap();
+        assert_eq!(soon(flushed.flush()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut closed = paced(Unread);
+        assert_eq!(soon(closed.shutdown()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+
+        // More bytes that are taken do not begin the wait again.
+        let mut fed = paced(Unread);
+        let started = Instant::now();
+        let fed = soon(async {
+            loop {
+                fed.write_all(b"a").await?;
+                if let Ok(flushed) = tokio::time::timeout(MOMENT / 4, fed.flush()).await {
+                    return flushed;
+                }
+            }
+        });
+        assert_eq!(fed.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= MOMENT);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_is_waited_for() {
+        // 16 bytes fit: each write waits until some were read, and all take longer than the limit.
+        let (mut client, server) = tokio::io::duplex(16);
+        let mut server = paced(server);
+        let reads = async {
+            let mut bytes = [0; 16];
+            for _ in 0..8 {
+                tokio::time::sleep(MOMENT / 4).await;
+                tokio::io::AsyncReadExt::read_exact(&mut client, &mut bytes).await.unwrap();
+            }
+        };
+        let writes = async {
+            server.write_all(&[7; 128]).await?;
+            server.flush().await?;
+            server.shutdown().await
+        };
+        let (written, ()) = tokio::join!(writes, reads);
+        written.unwrap();
     }
 }

@@ -9,7 +9,10 @@
 
 use std::borrow::Cow;
 
-use hyper::{Method, StatusCode};
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    header::{HeaderValue, ORIGIN},
+};
 use serde::Deserialize;
 
 use super::{
@@ -24,6 +27,9 @@ pub(super) enum Action<'a> {
     Index,
     Change(Verb, Cow<'a, str>),
 }
+
+/// Where a browser says a request comes from.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +69,19 @@ impl<'a> Action<'a> {
     pub(super) fn takes(&self, method: &Method) -> bool {
         self.verbs().split(", ").any(|verb| verb == method.as_str())
     }
+}
+
+/// That no web page asks. A browser on this machine reaches loopback for every page that it shows, and sends such requests
+/// without asking anybody; where there are no keys, nothing else would keep them out.
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(ORIGIN) {
+        return Err(ApiError::CrossSite { header: "origin" });
+    }
+    let is_own = |site: &HeaderValue| site == "none" || site == "same-origin";
+    if headers.get_all(FETCH_SITE).iter().all(is_own) {
+        return Ok(());
+    }
+    Err(ApiError::CrossSite { header: FETCH_SITE })
 }
 
 /// Does what was asked for.

@@ -55,6 +55,17 @@ impl Label for KeyRefusal {
     }
 }
 
+/// The digest of a key that was let in, to ask for it again.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass([u8; 32]);
+
+impl fmt::Debug for Pass {
+    /// Nothing of it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Pass")
+    }
+}
+
 /// The keys that a file had when it was last read. Requests never wait for who reads it again.
 pub struct KeyRing {
     keys: ArcSwap<Keys>,
@@ -102,10 +113,30 @@ impl KeyRing {
     ///
     /// [`KeyRefusal::Malformed`], [`KeyRefusal::Unknown`], [`KeyRefusal::Scope`].
     pub fn admit(&self, key: &[u8], need: Scope) -> Result<(), KeyRefusal> {
+        self.pass(key, need).map(drop)
+    }
+
+    /// The same, with what [`KeyRing::admits_still`] takes.
+    pub(crate) fn pass(&self, key: &[u8], need: Scope) -> Result<Pass, KeyRefusal> {
         if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
             return Err(KeyRefusal::Malformed);
         }
-        let presented = digest(key);
+        let pass = Pass(digest(key));
+        self.find(pass, need)?.add_one();
+        Ok(pass)
+    }
+
+    /// Whether a key that was let in would be let in now. Counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRefusal::Unknown`], [`KeyRefusal::Scope`].
+    pub(crate) fn admits_still(&self, pass: Pass, need: Scope) -> Result<(), KeyRefusal> {
+        self.find(pass, need).map(drop)
+    }
+
+    /// The count of the key of this digest.
+    fn find(&self, Pass(presented): Pass, need: Scope) -> Result<Arc<Counter>, KeyRefusal> {
         let keys = self.keys.load();
         // All are compared, each to its last byte: how long it takes says nothing of how near a guess is.
         let mut found = u32::MAX;
@@ -116,8 +147,7 @@ impl KeyRing {
         if entry.scope < need {
             return Err(KeyRefusal::Scope);
         }
-        entry.used.add_one();
-        Ok(())
+        Ok(Arc::clone(&entry.used))
     }
 
     /// The name of every key, with the number of requests that had it.

@@ -29,4 +29,5 @@ pub use self::{
 pub(crate) use self::{
     files::read_within,
     handshake::{HandshakeError, Io, Protocol},
+    keys::Pass,
 };

@@ -99,6 +99,27 @@ async fn idle_and_silent_connections_are_closed_and_busy_ones_are_not() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_first_call_is_closed_early() {
+    use tokio::io::AsyncWriteExt as _;
+    let config = GrpcConfig { first_call_timeout: MOMENT * 4, ..GrpcConfig::default() };
+    let server = Server::with(config).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut greeting = TcpStream::connect(server.address).await.unwrap();
+    greeting.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut client = server.client().await;
+    assert!(is_live(&mut client).await);
+    for stream in [&mut silent, &mut greeting] {
+        let mut bytes = Vec::new();
+        let read = stream.read_to_end(&mut bytes);
+        let _ = tokio::time::timeout(Duration::from_secs(10), read).await.expect("it is closed");
+    }
+    // One that had a call may be idle for longer.
+    sleep(MOMENT * 4).await;
+    assert_eq!(server.metric("mprec_connections"), 1.0);
+    assert!(is_live(&mut client).await);
+}
+
+#[tokio::test]
 async fn a_peer_that_gives_no_sign_of_life_is_cut() {
     use tokio::io::AsyncWriteExt as _;
     let config = GrpcConfig {

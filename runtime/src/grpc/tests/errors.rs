@@ -112,7 +112,18 @@ async fn contents_must_be_of_the_datatype_that_is_stated() {
     }
     let few = wrong(|contents| contents.fp32_contents.truncate(3));
     expect_error(server.infer(few).await, Code::InvalidArgument, "wrong_shape");
-    for datatype in ["FP64", "fp32", "BYTES", ""] {
+    let mut texts = typed();
+    texts.inputs[0].datatype = "BYTES".into();
+    let message = expect_error(server.infer(texts).await, Code::InvalidArgument, "bad_input");
+    assert!(message.contains("another datatype"), "{message}");
+    let mut none = typed();
+    none.inputs[0].datatype = "BYTES".into();
+    none.inputs[0].contents = Some(InferTensorContents::default());
+    expect_error(server.infer(none).await, Code::InvalidArgument, "wrong_shape");
+    let mut raw = super::request();
+    raw.inputs[0].datatype = "BYTES".into();
+    assert_eq!(server.infer(raw).await.unwrap_err().code(), Code::InvalidArgument);
+    for datatype in ["FP64", "fp32", ""] {
         let mut request = typed();
         request.inputs[0].datatype = datatype.into();
         expect_error(server.infer(request).await, Code::InvalidArgument, "wrong_dtype");

@@ -1,10 +1,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::grpc::protocol::health::{
-    HealthCheckRequest,
-    health_check_response::ServingStatus::{self, NotServing, ServiceUnknown, Serving},
-    health_client::HealthClient,
+use crate::grpc::{
+    health::MAX_WATCHES,
+    protocol::health::{
+        HealthCheckRequest,
+        health_check_response::ServingStatus::{self, NotServing, ServiceUnknown, Serving},
+        health_client::HealthClient,
+    },
 };
 
 fn of(service: &str) -> HealthCheckRequest {
@@ -47,4 +50,28 @@ async fn a_watch_tells_every_change_and_ends_with_the_server() {
     assert_eq!(status, Some(ServiceUnknown));
     assert!(unknown.message().await.unwrap().is_none());
     assert_eq!(server.task.await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn watches_have_a_limit_and_make_room_when_they_end() {
+    let server = Server::start().await;
+    let mut client = HealthClient::new(server.channel().await);
+    let mut watches = Vec::new();
+    for _ in 0..MAX_WATCHES {
+        let mut watch = client.watch(of("")).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), Serving);
+        watches.push(watch);
+    }
+    // The limit is one of all connections, and of watches alone.
+    let mut other = HealthClient::new(server.channel().await);
+    expect_error(other.watch(of("")).await, Code::ResourceExhausted, "overloaded");
+    assert_eq!(other.check(of("")).await.unwrap().get_ref().status(), Serving);
+    watches.pop();
+    for _ in 0..500 {
+        if other.watch(of("")).await.is_ok() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("there is never room again");
 }

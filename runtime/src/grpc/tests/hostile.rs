@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::{
     endpoint::ErrorCode,
-    grpc::{admit::admit, request::parse},
+    grpc::{admit::admit, protocol::inference::ServerLiveRequest, request::parse},
 };
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -106,6 +106,28 @@ async fn a_promise_of_gigabytes_takes_no_memory() {
     body.extend(u32::MAX.to_be_bytes());
     let got = send(&server, INFER, "application/grpc", body).await;
     assert_eq!(got, seen(Code::ResourceExhausted, "body_too_large"));
+}
+
+#[tokio::test]
+async fn calls_that_need_no_key_take_nothing_large_and_nothing_compressed() {
+    let server = Server::start().await;
+    // A field that the message does not have, which is skipped where it is small.
+    let padded = |bytes: usize| {
+        let mut message = vec![0x0a, (bytes & 0x7f) as u8 | 0x80, (bytes >> 7) as u8];
+        message.resize(3 + bytes, 0);
+        framed(0, &message)
+    };
+    for call in ["ServerLive", "ServerReady"] {
+        let path = format!("/inference.GRPCInferenceService/{call}");
+        let small = send(&server, &path, "application/grpc", padded(1_000)).await;
+        assert_eq!(small, Seen { http: 200, grpc: Some(0), code: None }, "{call}");
+        let large = send(&server, &path, "application/grpc", padded(5_000)).await;
+        assert_eq!(large, seen(Code::ResourceExhausted, "body_too_large"), "{call}");
+    }
+    let client = server.client().await;
+    let mut client = client.send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let live = client.server_live(ServerLiveRequest {}).await;
+    expect_error(live, Code::Unimplemented, "unsupported_encoding");
 }
 
 #[tokio::test]

@@ -121,9 +121,21 @@ async fn every_call_but_health_needs_a_key() {
     assert_eq!((reason("missing"), reason("unknown")), (7.0, 7.0));
     assert_eq!(keys.uses()[0].1.get(), 7);
 
+    // A stream that is open while its key is taken back.
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let messages = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+    let stream = client.model_stream_infer(with_key(messages, Some(key.key()))).await.unwrap();
+    let mut stream = stream.into_inner();
+    sender.send(request()).unwrap();
+    let answer = stream.message().await.unwrap().unwrap().infer_response.unwrap();
+    assert_eq!(scores(&answer), expected());
+
     let next = NewKey::new("next", Scope::Infer).unwrap().unwrap();
     fs::write(&file, next.line()).unwrap();
     keys.read_again(None).unwrap();
+    sender.send(request()).unwrap();
+    expect_error(stream.message().await, Code::Unauthenticated, "unauthenticated");
+    assert_eq!(server.metric("mprec_requests_total{code=\"unauthenticated\"}"), 3.0);
     let old = client.model_infer(with_key(request(), Some(key.key()))).await;
     expect_error(old, Code::Unauthenticated, "unauthenticated");
     let new = client.model_infer(with_key(request(), Some(next.key()))).await.unwrap();

@@ -10,6 +10,7 @@ mod listening;
 mod overhead;
 mod ranking;
 mod raw;
+mod repository;
 #[cfg(feature = "tls")]
 mod secure;
 mod status;
