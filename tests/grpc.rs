@@ -9,14 +9,12 @@ mod require;
 mod served;
 
 use std::{
-    io::{BufRead as _, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use serde_json::Value;
-use served::{Server, json, mprec, trained};
+use served::{json, mprec, start, trained};
 
 /// Runs Python; `None` where there is none with Triton's client for gRPC.
 fn python(arguments: &[&str]) -> Option<Output> {
@@ -47,17 +45,12 @@ fn tritons_client_and_a_taken_port() {
     drop(holder);
 
     let served = [&["serve"], &options[..], &["--grpc-listen", "127.0.0.1:0", "--json", "--quiet"]];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(served.concat())
-        .args(["--sla-ms", "60000"])
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let _server = Server(child);
-    let started: Value = serde_json::from_str(&line).unwrap();
+    let (_server, started) = start(
+        Command::new(env!("CARGO_BIN_EXE_mprec"))
+            .args(served.concat())
+            .args(["--sla-ms", "60000"])
+            .current_dir(folder),
+    );
     let (url, grpc) = (started["url"].as_str().unwrap(), started["grpc"].as_str().unwrap());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients/grpc_client.py");
     let Some(output) = python(&[script.to_str().unwrap(), grpc, url]) else { return };

@@ -4,9 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -39,24 +38,20 @@ fn configure(folder: &Path, models: &[&str], sla_ms: u32) {
 }
 
 fn start(folder: &Path) -> (Server, Value) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args([
-            "serve",
-            "--config",
-            "mprec.toml",
-            "--json",
-            "--quiet",
-            "--grpc-listen",
-            "127.0.0.1:0",
-        ])
-        .current_dir(folder)
-        .env_remove("MPREC_LOG")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (Server(child), serde_json::from_str(&line).unwrap())
+    served::start(
+        Command::new(env!("CARGO_BIN_EXE_mprec"))
+            .args([
+                "serve",
+                "--config",
+                "mprec.toml",
+                "--json",
+                "--quiet",
+                "--grpc-listen",
+                "127.0.0.1:0",
+            ])
+            .current_dir(folder)
+            .env_remove("MPREC_LOG"),
+    )
 }
 
 fn infer(url: &str, model: &str) -> (u16, Value) {

@@ -11,16 +11,16 @@ mod served;
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use mprec_datasets::{Dataset, Split, Synthetic, SyntheticOptions};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json as object};
-use served::{Server, json, mprec, post};
+use served::{json, mprec, post, start};
 
 const NEW_ROWS: usize = 300;
 
@@ -200,17 +200,20 @@ fn raw_rows_score_online_as_they_do_offline() {
     // The server has the bundle, and nothing of the data.
     fs::remove_dir_all(folder.join("data")).unwrap();
     json(folder, &["profile", "model", "--out", "profiles.json", "--seconds", "1"]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(["serve", "--bundle", "model", "--profiles", "profiles.json", "--json", "--quiet"])
-        .args(["--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--sla-ms", "60000"])
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let _server = Server(child);
-    let started: Value = serde_json::from_str(&line).unwrap();
+    let (_server, started) = start(
+        Command::new(env!("CARGO_BIN_EXE_mprec"))
+            .args([
+                "serve",
+                "--bundle",
+                "model",
+                "--profiles",
+                "profiles.json",
+                "--json",
+                "--quiet",
+            ])
+            .args(["--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--sla-ms", "60000"])
+            .current_dir(folder),
+    );
     let (url, grpc) = (started["url"].as_str().unwrap(), started["grpc"].as_str().unwrap());
 
     let rows: Vec<&str> = new.lines().collect();

@@ -4,10 +4,9 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -43,17 +42,13 @@ log.filter = \"trace\"
 
 /// Serves; the log goes to `log.txt`.
 fn start(folder: &Path) -> (Server, Value) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(["serve", "--config", "mprec.toml", "--json", "--quiet"])
-        .current_dir(folder)
-        .env_remove("MPREC_LOG")
-        .stdout(Stdio::piped())
-        .stderr(File::create(folder.join("log.txt")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (Server(child), serde_json::from_str(&line).unwrap())
+    served::start(
+        Command::new(env!("CARGO_BIN_EXE_mprec"))
+            .args(["serve", "--config", "mprec.toml", "--json", "--quiet"])
+            .current_dir(folder)
+            .env_remove("MPREC_LOG")
+            .stderr(File::create(folder.join("log.txt")).unwrap()),
+    )
 }
 
 /// Puts a certificate where the server looks for its own.

@@ -70,19 +70,26 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn serve(folder: &Path, arguments: &[&str]) -> (Server, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mprec"))
-        .args(["serve", "--bundle", "model", "--listen", "127.0.0.1:0", "--json", "--quiet"])
-        .args(["--grpc-listen", "off"])
-        .args(arguments)
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// Starts a server, of which `command` says everything, and waits for its first line.
+pub(crate) fn start(command: &mut Command) -> (Server, Value) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    // From here on it is stopped, whatever comes.
+    let server = Server(child);
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let started: Value = serde_json::from_str(&line).unwrap();
-    (Server(child), started["url"].as_str().unwrap().to_owned())
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    (server, serde_json::from_str(&line).unwrap())
+}
+
+pub(crate) fn serve(folder: &Path, arguments: &[&str]) -> (Server, String) {
+    let (server, started) = start(
+        Command::new(env!("CARGO_BIN_EXE_mprec"))
+            .args(["serve", "--bundle", "model", "--listen", "127.0.0.1:0", "--json", "--quiet"])
+            .args(["--grpc-listen", "off"])
+            .args(arguments)
+            .current_dir(folder),
+    );
+    (server, started["url"].as_str().unwrap().to_owned())
 }
 
 pub(crate) fn post(url: &str, path: &str, body: &str) -> (u16, Value) {

@@ -5,18 +5,13 @@ use mprec_representations::bundle::{self, Bundle, DenseTransform, MANIFEST};
 use crate::{
     Preprocessor,
     error::DatasetError,
-    folder::{FileEntry, Manifest, Preprocessing, damaged},
+    folder::{Manifest, Preprocessing, damaged},
     layout::DenseKind,
 };
 
 /// How a prepared folder's raw values became features, as a bundle states it; its files have their names in the folder.
 pub fn bundle_preprocessing(manifest: &Manifest) -> bundle::Preprocessing {
     let preprocessing = manifest.preprocessing.as_ref();
-    let file = |entry: &FileEntry| bundle::FileEntry {
-        file: entry.file.clone(),
-        bytes: entry.bytes,
-        sha256: entry.sha256.clone(),
-    };
     // Made-up rows are made as if they had been.
     let is_log = preprocessing.is_none_or(|preprocessing| {
         preprocessing.layout.fields().dense.iter().all(|dense| dense.kind == DenseKind::LogInteger)
@@ -31,8 +26,8 @@ pub fn bundle_preprocessing(manifest: &Manifest) -> bundle::Preprocessing {
         raw: preprocessing.map(|preprocessing| bundle::RawRows {
             layout: serde_json::to_value(&preprocessing.layout).expect(json),
             coding: serde_json::to_value(&preprocessing.coding).expect(json),
-            vocabulary: preprocessing.vocabulary.as_ref().map(file),
-            tables: preprocessing.tables.iter().map(file).collect(),
+            vocabulary: preprocessing.vocabulary.clone(),
+            tables: preprocessing.tables.clone(),
         }),
     }
 }
@@ -49,16 +44,11 @@ impl Preprocessor {
         let Some(raw) = raw else { return Ok(None) };
         let place = bundle.folder().join(MANIFEST);
         let wrong = |error: serde_json::Error| damaged(&place, error.to_string());
-        let file = |entry: &bundle::FileEntry| FileEntry {
-            file: entry.file.clone(),
-            bytes: entry.bytes,
-            sha256: entry.sha256.clone(),
-        };
         let preprocessing = Preprocessing {
             layout: serde_json::from_value(raw.layout.clone()).map_err(wrong)?,
             coding: serde_json::from_value(raw.coding.clone()).map_err(wrong)?,
-            vocabulary: raw.vocabulary.as_ref().map(file),
-            tables: raw.tables.iter().map(file).collect(),
+            vocabulary: raw.vocabulary.clone(),
+            tables: raw.tables.clone(),
         };
         preprocessing.check_features(&manifest.schema).map_err(|reason| damaged(&place, reason))?;
         Self::of_files(bundle.folder(), &manifest.schema, &preprocessing).map(Some)

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use mprec_representations::Schema;
+use mprec_representations::{Schema, bundle::FileEntry};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -60,18 +60,6 @@ pub struct ShardEntry {
     pub file: String,
     /// Its rows.
     pub rows: u64,
-    /// Its size.
-    pub bytes: u64,
-    /// SHA-256 of its content, lower-case hexadecimal.
-    pub sha256: String,
-}
-
-/// Another file of the folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileEntry {
-    /// Its name.
-    pub file: String,
     /// Its size.
     pub bytes: u64,
     /// SHA-256 of its content, lower-case hexadecimal.

@@ -26,10 +26,11 @@ use std::{
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-pub use self::manifest::{Coding, FileEntry, Manifest, Preprocessing, ShardEntry, SyntheticOrigin};
+pub use self::manifest::{Coding, Manifest, Preprocessing, ShardEntry, SyntheticOrigin};
 pub use self::split::{Split, Splits};
 pub use self::vocabulary::Vocabulary;
 use crate::error::DatasetError;
+pub use mprec_representations::bundle::FileEntry;
 
 #[cfg(target_endian = "big")]
 compile_error!("prepared folders are little-endian and are mapped as they are");

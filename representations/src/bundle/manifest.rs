@@ -65,11 +65,11 @@ pub struct RawRows {
     pub tables: Vec<FileEntry>,
 }
 
-/// A file of the bundle that holds no tensors.
+/// A file beside a manifest that holds no tensors: of a bundle, or of a prepared folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// Its name in the bundle's own folder.
+    /// Its name in the manifest's own folder.
     pub file: String,
     /// Its size.
     pub bytes: u64,
