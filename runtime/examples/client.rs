@@ -1,6 +1,6 @@
 //! A client in Rust, on nothing but an HTTP library: asks a server for its model, and for scores in binary.
 //!
-//!     cargo run --package mprec-runtime --example client -- 127.0.0.1:8000 ctr
+//!     cargo run --release --package mprec-runtime --example client -- 127.0.0.1:8000 ctr
 
 #![expect(clippy::print_stdout, reason = "an example says what it got")]
 
