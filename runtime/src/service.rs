@@ -117,7 +117,8 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// No path that is up reaches the asked quality.
-    #[error("no path reaches min_quality {min_quality}; the best has {best}")]
+    // Rounded down, so that what it says can be asked for.
+    #[error("no path reaches min_quality {min_quality}; the best has {}", (best * 1e6).floor() / 1e6)]
     Quality {
         /// What was asked.
         min_quality: f64,
