@@ -28,7 +28,7 @@ use super::{
     encode::{Encoded, decode},
     report::LoadReport,
     rows::{RequestRows, Rows},
-    tally::{End, Ended, Tally, histogram},
+    tally::{End, Ended, Tally, histogram, nanos},
 };
 use crate::{
     endpoint::{ErrorCode, SLA_HEADER},
@@ -225,7 +225,7 @@ impl Line {
             tokio::select! {
                 job = queue.recv() => match job {
                     Some(job) if tasks.len() >= limit => {
-                        self.record(job, Instant::now(), End::Failed("client_saturated"));
+                        self.record(job, None, Instant::now(), End::Failed("client_saturated"));
                     }
                     Some(job) => {
                         let line = Rc::clone(&self);
@@ -242,12 +242,12 @@ impl Line {
 
     async fn send(&self, job: Job) {
         let exchange = tokio::time::timeout(self.patience, self.exchange(&job)).await;
-        let (at, end) = match exchange {
-            Ok(Some(reply)) => (reply.at, reply.read(job.samples)),
-            Ok(None) => (Instant::now(), End::Failed("connection")),
-            Err(_) => (Instant::now(), End::Failed("no_answer")),
+        let (sent, at, end) = match exchange {
+            Ok(Some(reply)) => (Some(reply.sent), reply.at, reply.read(job.samples)),
+            Ok(None) => (None, Instant::now(), End::Failed("connection")),
+            Err(_) => (None, Instant::now(), End::Failed("no_answer")),
         };
-        self.record(job, at, end);
+        self.record(job, sent, at, end);
     }
 
     /// Sends a query and receives the reply. A kept connection may have been closed meanwhile, so
@@ -273,9 +273,9 @@ impl Line {
 
     async fn exchange_on(&self, connection: &mut Connection, job: &Job) -> Option<Reply> {
         connection.ready().await.ok()?;
-        let lag = (self.start + job.due).elapsed();
-        let nanos = u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX);
-        self.lags.borrow_mut().saturating_record(nanos);
+        let sent = Instant::now();
+        let lag = sent.saturating_duration_since(self.start + job.due);
+        self.lags.borrow_mut().saturating_record(nanos(lag));
         // The header takes nothing below a microsecond, and nothing is left anyway.
         let left = job.budget.saturating_sub(lag).as_secs_f64().max(1e-6) * 1e3;
         let mut request = self
@@ -291,10 +291,10 @@ impl Line {
         let length = response.headers().get(HEADER_LENGTH);
         let json_bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let body = body_of(response).await?;
-        Some(Reply { at: Instant::now(), status, json_bytes, body })
+        Some(Reply { sent, at: Instant::now(), status, json_bytes, body })
     }
 
-    fn record(&self, job: Job, at: Instant, end: End) {
+    fn record(&self, job: Job, sent: Option<Instant>, at: Instant, end: End) {
         let latency = at.saturating_duration_since(self.start + job.due);
         let mut tally = self.tally.borrow_mut();
         tally.record(Ended {
@@ -303,6 +303,7 @@ impl Line {
             budget: job.budget,
             labels: job.labels,
             latency,
+            round_trip: sent.map(|sent| at.saturating_duration_since(sent)),
             end,
         });
         self.counts.ended.fetch_add(1, Relaxed);
@@ -312,6 +313,7 @@ impl Line {
 
 /// A whole response.
 struct Reply {
+    sent: Instant,
     at: Instant,
     status: StatusCode,
     json_bytes: Option<usize>,

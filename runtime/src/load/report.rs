@@ -58,6 +58,10 @@ pub struct LoadReport {
     /// Failures by code, or by what this client saw: `client_saturated`, `connection`, `no_answer`,
     /// `bad_reply`.
     pub failures: BTreeMap<String, u64>,
+    /// Median time from when a query was sent to its refusal, milliseconds; 0 when none was refused.
+    pub refusal_p50_ms: f64,
+    /// 99th percentile of the same.
+    pub refusal_p99_ms: f64,
     /// Median of how late this client sent queries, milliseconds. It is part of the latencies.
     pub send_lag_p50_ms: f64,
     /// 99th percentile of the same. Large beside the SLA, the client was the bottleneck.

@@ -41,6 +41,8 @@ pub(super) struct Ended {
     pub(super) labels: Vec<bool>,
     /// From when it was due to its end.
     pub(super) latency: Duration,
+    /// From when it was sent; `None` if no reply came.
+    pub(super) round_trip: Option<Duration>,
     pub(super) end: End,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Tally {
     latencies: Histogram<u64>,
+    refusal_times: Histogram<u64>,
     paths: BTreeMap<String, Path>,
     in_time: u64,
     refused: u64,
@@ -77,6 +80,7 @@ impl Tally {
     pub(super) fn new() -> Self {
         Self {
             latencies: histogram(),
+            refusal_times: histogram(),
             paths: BTreeMap::new(),
             in_time: 0,
             refused: 0,
@@ -126,6 +130,7 @@ impl Tally {
             End::Error(code) if code.is_refusal() => {
                 window.refused += 1;
                 self.refused += 1;
+                self.refusal_times.saturating_record(nanos(query.round_trip.unwrap_or_default()));
                 *self.refusals.entry(code.name()).or_default() += 1;
             }
             End::Error(code) => {
@@ -143,7 +148,7 @@ impl Tally {
 
     fn answered(&mut self, query: &Ended, answer: &Decoded, in_time: bool) {
         let samples = query.samples as u64;
-        let nanos = u64::try_from(query.latency.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(query.latency);
         self.latencies.saturating_record(nanos);
         let path = self.paths.entry(answer.path.clone()).or_insert_with(Path::new);
         path.latencies.saturating_record(nanos);
@@ -203,6 +208,8 @@ impl Tally {
                 .then(|| ratio(self.observed_correct as f64, self.labelled)),
             refusals: owned(self.refusals),
             failures: owned(self.failures),
+            refusal_p50_ms: quantile(&self.refusal_times, 0.5),
+            refusal_p99_ms: quantile(&self.refusal_times, 0.99),
             send_lag_p50_ms: quantile(lags, 0.5),
             send_lag_p99_ms: quantile(lags, 0.99),
             latency_cdf: cdf(&self.latencies),
@@ -215,6 +222,10 @@ impl Path {
     fn new() -> Self {
         Self { latencies: histogram(), in_time: 0, samples: 0, samples_in_time: 0, quality: 0.0 }
     }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An empty histogram of nanoseconds.

@@ -202,6 +202,8 @@ fn refusals_and_failures_are_told_apart() {
         assert_adds_up(&report);
         let counts = if refused { &report.refusals } else { &report.failures };
         assert_eq!(counts[name], 10, "{report:?}");
+        let times = (report.refusal_p50_ms, report.refusal_p99_ms);
+        assert_eq!(times.0 > 0.0 && times.1 >= times.0, refused, "{times:?}");
         assert_eq!(report.expired, if name == "deadline_passed" { 10 } else { 0 });
         assert_eq!((report.accuracy, report.correct_in_time_per_s), (0.0, 0.0));
     }
