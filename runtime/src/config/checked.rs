@@ -66,6 +66,8 @@ pub struct Serving {
     pub operation_threads: u16,
     /// Whether each worker keeps to one core.
     pub pin_workers: bool,
+    /// Nice value of the CPU's workers.
+    pub worker_nice: u8,
     /// Whether tables are copied to memory of their own, in large pages where the system grants them.
     pub resident_tables: bool,
     /// Most samples in a batch of several queries; `None` lets the profile say where batching stops

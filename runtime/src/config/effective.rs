@@ -116,6 +116,7 @@ fn serving(serving: &Serving) -> ServingFile {
         workers: serving.workers,
         operation_threads: Some(serving.operation_threads),
         pin_workers: Some(serving.pin_workers),
+        worker_nice: Some(serving.worker_nice),
         resident_tables: Some(serving.resident_tables),
         max_batch: serving.max_batch,
         linger_us: Some(u64::try_from(serving.linger.as_micros()).unwrap_or(u64::MAX)),

@@ -144,6 +144,8 @@ pub struct ServingFile {
     pub operation_threads: Option<u16>,
     /// Whether each worker keeps to one core.
     pub pin_workers: Option<bool>,
+    /// Nice value of the CPU's workers.
+    pub worker_nice: Option<u8>,
     /// Whether tables are copied to memory of their own.
     pub resident_tables: Option<bool>,
     /// Most samples in a batch of several queries.

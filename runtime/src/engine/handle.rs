@@ -38,6 +38,9 @@ pub struct EngineOptions {
     pub min_quality: Option<f64>,
     /// Whether each CPU worker keeps to one core.
     pub pin_workers: bool,
+    /// Nice value of the CPU's workers. Above 0, threads that read requests and write answers go before
+    /// them, where the system has a nice value for a thread.
+    pub worker_nice: u8,
     /// Where to record decisions to; `None` records nothing.
     pub record: Option<RecordOptions>,
     /// The most parts that a query is split into; `None` is as many as its device has lanes, 1 is
@@ -124,7 +127,7 @@ impl Engine {
         let router = Router::new(profiles.clone(), &options.policy, config.clone())?;
         let takes = |id: &PathId| executables[usize::from(id.0)].takes_weights();
         let weighted = profiles.ids().filter(takes).collect();
-        let workers = Worker::outfit(&profiles, executables, options.pin_workers)?;
+        let workers = Worker::outfit(&profiles, executables, options)?;
         let caches = workers.iter().map(Worker::caches).collect();
         let (recorder, log) = match &options.record {
             Some(to) => {

@@ -12,7 +12,7 @@ use mprec_representations::GroupedBatch;
 use mprec_router::{DeviceId, Next, Profiles, Time};
 
 use super::{
-    EngineError,
+    EngineError, EngineOptions,
     assembly::Assembly,
     shared::Shared,
     state::{Phase, State},
@@ -30,6 +30,7 @@ pub(super) struct Worker {
     device: DeviceId,
     name: String,
     core: Option<CoreId>,
+    nice: u8,
     /// By path; `None` for paths of other devices and for those that are down.
     executables: Vec<Option<Box<dyn Executable>>>,
     taken: mprec_router::Batch,
@@ -81,10 +82,12 @@ impl Worker {
     pub(super) fn outfit(
         profiles: &Profiles,
         executables: Executables,
-        pin: bool,
+        options: &EngineOptions,
     ) -> Result<Vec<Self>, EngineError> {
-        let cores =
-            if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let cores = match options.pin_workers {
+            true => core_affinity::get_core_ids().unwrap_or_default(),
+            false => Vec::new(),
+        };
         let mut workers = Vec::new();
         for (at, device) in profiles.devices().iter().enumerate() {
             for lane in 0..device.lanes as usize {
@@ -100,13 +103,14 @@ impl Worker {
                             source,
                         })?);
                 }
-                let on_core = device.name == CPU && !cores.is_empty();
+                let is_cpu = device.name == CPU;
                 workers.push(Self {
                     index,
                     // There are at most as many devices as paths, which are numbered in 16 bits.
                     device: DeviceId(at as u16),
                     name: format!("{}-{lane}", device.name),
-                    core: on_core.then(|| cores[lane % cores.len()]),
+                    core: (is_cpu && !cores.is_empty()).then(|| cores[lane % cores.len()]),
+                    nice: if is_cpu { options.worker_nice } else { 0 },
                     executables: own,
                     taken: mprec_router::Batch::default(),
                     pieces: Vec::new(),
@@ -138,6 +142,9 @@ impl Worker {
             && !core_affinity::set_for_current(core)
         {
             tracing::warn!(worker = self.name, core = core.id, "cannot pin the worker to its core");
+        }
+        if let Err(error) = yield_to_others(self.nice) {
+            tracing::warn!(worker = self.name, nice = self.nice, %error, "cannot set the worker's nice value");
         }
         let mut state = shared.state();
         while state.phase != Phase::Stopped {
@@ -373,6 +380,23 @@ impl Worker {
         }
         delay
     }
+}
+
+/// Sets the nice value of this thread. A lower priority needs no privilege.
+#[cfg(target_os = "linux")]
+fn yield_to_others(nice: u8) -> rustix::io::Result<()> {
+    if nice == 0 {
+        return Ok(());
+    }
+    // On Linux a nice value belongs to a thread, although POSIX gives it to the process.
+    let thread = rustix::thread::gettid();
+    rustix::process::setpriority_process(Some(thread), nice.into())
+}
+
+/// Elsewhere threads have none of their own.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_others(_nice: u8) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// How a query was run.

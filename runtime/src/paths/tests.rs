@@ -217,6 +217,7 @@ fn an_engine_over_a_bundle_gives_the_scores_of_its_programs() {
             linger: Duration::ZERO,
             min_quality: None,
             pin_workers: false,
+            worker_nice: 0,
             record: None,
             max_parts: None,
             recovery: Backoff::default(),

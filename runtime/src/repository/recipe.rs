@@ -123,6 +123,7 @@ impl Recipe {
             linger: self.serving.linger,
             min_quality: self.min_quality,
             pin_workers: self.serving.pin_workers,
+            worker_nice: self.serving.worker_nice,
             record: self.record.clone().filter(|_| is_first),
             max_parts: self.serving.max_parts,
             recovery: Backoff::default(),

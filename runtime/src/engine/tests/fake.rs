@@ -229,6 +229,7 @@ impl Setup {
             linger: Duration::ZERO,
             min_quality: None,
             pin_workers: false,
+            worker_nice: 0,
             record: None,
             max_parts: None,
             // What goes down stays down, unless a test says otherwise.

@@ -60,6 +60,31 @@ fn an_idle_engine_stops_at_once() {
     assert!(started.elapsed() < LONG / 2, "it waited for the limit");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_have_the_nice_value_that_was_asked_for() {
+    let mut setup = Setup::new(2, vec![("table@cpu", 0.8, Script::echo())]);
+    // No other test has it.
+    setup.options.worker_nice = 13;
+    let nice_workers = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let stats =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let is_one = |stat: &String| {
+            let (_, after_name) = stat.rsplit_once(')').unwrap();
+            stat.contains("(cpu-") && after_name.split_whitespace().nth(16) == Some("13")
+        };
+        stats.filter(is_one).count()
+    };
+    let engine = setup.start();
+    let begun = Instant::now();
+    while nice_workers() < 2 {
+        assert!(begun.elapsed() < LONG, "{} workers have it", nice_workers());
+        std::thread::yield_now();
+    }
+    assert!(outcome(submit(&engine, &[0.5]).unwrap()).is_ok());
+}
+
 #[test]
 fn pinned_workers_answer_too() {
     let mut setup = Setup::new(2, vec![("table@cpu", 0.8, Script::echo())]);

@@ -66,6 +66,7 @@ pub(super) fn recipe(folder: &Path) -> Recipe {
             workers: Some(1),
             operation_threads: 1,
             pin_workers: false,
+            worker_nice: 0,
             resident_tables: false,
             max_batch: None,
             max_parts: None,
