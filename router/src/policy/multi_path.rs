@@ -62,7 +62,7 @@ use super::{
     Policy, PolicyName, admit_as,
     dominance::Dominance,
     pool::Pool,
-    price::{Demand, Load, Offer, Price},
+    price::{Demand, Level, Load, Offer, Price},
     refuse_unusable,
 };
 use crate::{
@@ -103,9 +103,10 @@ struct DeviceMemory {
     level: f64,
     // What follows belongs to one decision.
     view: Option<DeviceView>,
-    workload_ns: f64,
-    /// Lanes that are idle now.
+    workload: Level,
+    /// Lanes that are idle now, and the probability that those which a whole query leaves become busy.
     idle: usize,
+    rush: f64,
     cheapest_ns: f64,
     /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
     batched_ns: f64,
@@ -154,8 +155,9 @@ impl MultiPath {
             level: 1.0,
             view: None,
             price: Price::new(),
-            workload_ns: 0.0,
+            workload: Level::default(),
             idle: 0,
+            rush: 1.0,
             cheapest_ns: 0.0,
             batched_ns: 0.0,
             fallback: 0.0,
@@ -208,12 +210,13 @@ impl Policy for MultiPath {
 
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
-            device.workload_ns = state.workload_ns(view.device, now);
-            device.view = Some(view);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
+            device.workload = device.price.at(state.workload_ns(view.device, now));
             device.idle = state.lanes(view.device).idle();
+            device.rush = device.price.become_busy(device.idle.saturating_sub(1));
+            device.view = Some(view);
             device.cheapest_ns = f64::INFINITY;
             device.batched_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
@@ -263,10 +266,11 @@ impl Policy for MultiPath {
                     let chance =
                         if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
                     // The probability that lanes which this query leaves idle become busy.
-                    let left = device.idle.saturating_sub(prediction.parts as usize);
-                    let rush = device.price.become_busy(left);
-                    let harm =
-                        device.price.of(device.workload_ns, prediction.cost_ns) * rush * step_up;
+                    let rush = match prediction.parts as usize {
+                        1 => device.rush,
+                        parts => device.price.become_busy(device.idle.saturating_sub(parts)),
+                    };
+                    let harm = device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
                     let score = samples * accuracy * chance - harm;
                     Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
                 };
