@@ -137,9 +137,8 @@ pub(crate) fn predict(
     let part_ns = state.profiles().path(path).service.mean_ns(each) * correction.factor(each);
     let lanes = state.lanes(view.device);
     let others = parts as usize - 1;
-    let wait_ns = if view.ahead.few.is_some() {
-        let ahead = view.ahead.before(None);
-        lanes.start_behind(ahead.chain(std::iter::repeat_n(part_ns, others)), now)
+    let wait_ns = if let Some(free) = &view.free {
+        free.first_after(others, part_ns)
     } else if view.ahead.work_ns <= 0.0 && lanes.idle() > others {
         0.0
     } else {
@@ -147,7 +146,7 @@ pub(crate) fn predict(
     };
     let margin = correction.margin(each);
     let allowance_ns = allowance(part_ns, wait_ns, lanes.mean_batch_ns(), margin);
-    let last_ns = allowance_ns * f64::from(parts).ln() / LN_50;
+    let last_ns = allowance_ns * state.logarithm(parts) / LN_50;
     Prediction {
         wait_ns,
         service_ns: part_ns + last_ns + state.config().overhead_us as f64 * 1e3,

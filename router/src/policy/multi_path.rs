@@ -86,6 +86,8 @@ const LONGEST_BUDGET_NS: f64 = 10e9;
 pub struct MultiPath {
     load: Load,
     devices: Vec<DeviceMemory>,
+    /// By path, each for the query as a whole.
+    predictions: Vec<Prediction>,
     candidates: Vec<Candidate>,
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
@@ -169,6 +171,7 @@ impl MultiPath {
         Self {
             load: Load::default(),
             devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
+            predictions: vec![Prediction::NONE; profiles.paths().len()],
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
             dominance: Dominance::new(profiles),
@@ -210,6 +213,7 @@ impl Policy for MultiPath {
 
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
+            state.predict_all(&view, query.samples(), now, &mut self.predictions);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
@@ -241,7 +245,7 @@ impl Policy for MultiPath {
                 let at = usize::from(state.profiles().device_of(path).0);
                 let device = &mut self.devices[at];
                 let Some(view) = &device.view else { continue };
-                let prediction = state.predict_in(view, path, query.samples(), now);
+                let prediction = self.predictions[usize::from(path.0)];
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
                 if prediction.service_ns <= full_ns {
                     let batched_ns = state.batched_ns(path, query.samples(), 0.5 * full_ns);
@@ -270,7 +274,8 @@ impl Policy for MultiPath {
                         1 => device.rush,
                         parts => device.price.become_busy(device.idle.saturating_sub(parts)),
                     };
-                    let harm = device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
+                    let harm =
+                        device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
                     let score = samples * accuracy * chance - harm;
                     Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
                 };

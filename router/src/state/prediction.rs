@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{RouterState, planning::planner, router_state::Device};
 use crate::{
     DeviceId, Lanes, PathId, Query, Time,
-    predict::{Ahead, DeviceView, FEW_BATCHES, Prediction, allowance},
+    correction::bucket_of,
+    predict::{
+        Ahead, DeviceView, FEW_BATCHES, Prediction, allowance, allowance_after, wait_square,
+    },
 };
 
 /// A query within the last planned batch of a path.
@@ -29,9 +32,16 @@ impl RouterState {
         let state = &self.devices[usize::from(device.0)];
         if deadline >= state.latest_deadline {
             let ahead = self.ahead(state);
-            let wait_ns = wait_ns(&state.lanes, &ahead, None, 0.0, now);
+            let free = ahead
+                .few
+                .is_some()
+                .then(|| state.lanes.free_behind(ahead.before(None), now).sorted());
+            let wait_ns = match &free {
+                Some(free) => free.first(),
+                None => state.lanes.start_after(ahead.work_ns, now),
+            };
             let slack_behind_ns = f64::INFINITY;
-            return DeviceView { device, wait_ns, in_order: true, slack_behind_ns, ahead };
+            return DeviceView { device, wait_ns, in_order: true, slack_behind_ns, ahead, free };
         }
         let (mut ahead_ns, mut slack_behind_ns) = (0.0, f64::INFINITY);
         for &path in &state.paths {
@@ -45,7 +55,7 @@ impl RouterState {
         }
         let wait_ns = state.lanes.start_after(ahead_ns, now);
         let ahead = Ahead::of_work(ahead_ns);
-        DeviceView { device, wait_ns, in_order: false, slack_behind_ns, ahead }
+        DeviceView { device, wait_ns, in_order: false, slack_behind_ns, ahead, free: None }
     }
 
     /// The batches planned on a device.
@@ -94,6 +104,41 @@ impl RouterState {
         let batch_ns = self.full_batch_ns(path);
         let share = f64::from(samples) / f64::from(self.path(path).max_batch);
         (batch_ns <= longest_ns).then_some(batch_ns * share)
+    }
+
+    /// Predicts for every path of a device, into the list by path. One loop without branches that depend on a prediction,
+    /// so that a processor works on several paths at a time.
+    pub(crate) fn predict_all(
+        &self,
+        view: &DeviceView,
+        samples: u32,
+        now: Time,
+        predictions: &mut [Prediction],
+    ) {
+        let device = &self.devices[usize::from(view.device.0)];
+        let bucket = bucket_of(samples);
+        let wait_square = wait_square(view.wait_ns, device.lanes.mean_batch_ns());
+        let overhead_ns = self.config.overhead_us as f64 * 1e3;
+        for &path in &device.paths {
+            let state = self.path(path);
+            let tail = state.queue.tail().samples;
+            let may_join =
+                view.in_order && tail > 0 && tail.saturating_add(samples) <= state.max_batch;
+            predictions[usize::from(path.0)] = if may_join {
+                self.predict_in(view, path, samples, now)
+            } else {
+                let (factor, margin) = state.correction.of_bucket(bucket);
+                let service_ns = self.profiles.path(path).service.mean_ns(samples) * factor;
+                Prediction {
+                    wait_ns: view.wait_ns,
+                    service_ns: service_ns + overhead_ns,
+                    cost_ns: service_ns.max(0.0),
+                    allowance_ns: allowance_after(service_ns, wait_square, margin),
+                    slack_behind_ns: view.slack_behind_ns,
+                    parts: 1,
+                }
+            };
+        }
     }
 
     pub(crate) fn predict_in(

@@ -49,6 +49,8 @@ pub struct RouterState {
     /// Kept for its memory.
     pub(super) others: Vec<Planned>,
     pub(super) promises: Promises,
+    /// By number of parts.
+    logarithms: [f64; split::MOST_PARTS as usize + 1],
 }
 
 /// How well predicted upper finish times were kept.
@@ -113,6 +115,7 @@ impl RouterState {
             removed: Vec::new(),
             others: Vec::new(),
             promises: Promises::default(),
+            logarithms: std::array::from_fn(|parts| (parts as f64).ln()),
         })
     }
 
@@ -166,6 +169,11 @@ impl RouterState {
     /// The smallest query that is split on a path for speed alone.
     pub(crate) fn splits_from(&self, path: PathId) -> u32 {
         self.path(path).splits_from
+    }
+
+    /// The natural logarithm of a number of parts.
+    pub(crate) fn logarithm(&self, parts: u32) -> f64 {
+        self.logarithms[parts as usize]
     }
 
     /// The accuracy of the most accurate path that is up and can run the query; 0 if there is none.
