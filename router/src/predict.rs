@@ -97,6 +97,7 @@ impl Prediction {
     ///
     /// Exponential tails are heavier than those of a sum of many batches; the error is then on
     /// the careful side.
+    #[inline(never)]
     pub(crate) fn chance(&self, budget_ns: f64) -> f64 {
         const LN_50: f64 = 3.912_023_005_428_146;
         let slack = (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0);

@@ -79,7 +79,31 @@ pub(crate) struct Splittable {
     pub(crate) is_too_large: bool,
 }
 
+/// Whether parts would not be sooner by enough to be worth a closer look, which holds for most queries. `is_sure` says whether
+/// the whole is.
+#[inline]
+pub(crate) fn is_hopeless(
+    state: &RouterState,
+    view: &DeviceView,
+    path: PathId,
+    query: Splittable,
+    whole: &Prediction,
+    is_sure: bool,
+) -> bool {
+    let is_late = if query.is_too_large {
+        view.wait_ns >= query.left_ns
+    } else {
+        view.wait_ns > whole.service_ns || (is_sure && query.samples < state.splits_from(path))
+    };
+    is_late || most_parts(state, view, query) < 2
+}
+
+fn most_parts(state: &RouterState, view: &DeviceView, query: Splittable) -> u32 {
+    state.most_parts(view.device).min(query.samples)
+}
+
 /// The best way to run a query on a path: whole, which is predicted already, or in parts.
+#[inline]
 pub(crate) fn best<W: Way>(
     state: &RouterState,
     view: &DeviceView,
@@ -89,18 +113,25 @@ pub(crate) fn best<W: Way>(
     now: Time,
     judge: impl Fn(Prediction) -> W,
 ) -> W {
-    let (wait_ns, service_ns) = (view.wait_ns, whole.service_ns);
-    let mut best = judge(whole);
-    let most = state.most_parts(view.device).min(query.samples);
-    // Most queries end here: parts would not be sooner by enough to be worth a closer look.
-    let is_hopeless = if query.is_too_large {
-        wait_ns >= query.left_ns
-    } else {
-        wait_ns > service_ns || (best.is_sure() && query.samples < state.splits_from(path))
-    };
-    if most < 2 || is_hopeless {
+    let best = judge(whole);
+    if is_hopeless(state, view, path, query, &whole, best.is_sure()) {
         return best;
     }
+    best_of_parts(state, view, path, query, best, now, &judge)
+}
+
+#[inline(never)]
+fn best_of_parts<W: Way>(
+    state: &RouterState,
+    view: &DeviceView,
+    path: PathId,
+    query: Splittable,
+    mut best: W,
+    now: Time,
+    // Not generic, so that the judge is a part of the loop over the paths.
+    judge: &dyn Fn(Prediction) -> W,
+) -> W {
+    let most = most_parts(state, view, query);
     let least = if query.is_too_large { f64::NEG_INFINITY } else { CLEARLY * query.value };
     let per_ns = SOONER * query.value / query.budget_ns.max(1.0);
     let merit = |way: &W| way.score() - per_ns * way.prediction().upper_ns();

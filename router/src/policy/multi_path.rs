@@ -258,17 +258,25 @@ impl Policy for MultiPath {
                 }
                 fits |= prediction.service_ns <= full_ns;
                 let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
+                let large = Splittable {
+                    samples: query.samples(),
+                    value: samples * accuracy,
+                    budget_ns: full_ns,
+                    left_ns: budget_ns,
+                    is_too_large,
+                };
+                let is_whole_if_sure =
+                    split::is_hopeless(state, view, path, large, &prediction, true);
                 let judge = |prediction: Prediction| {
                     let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
-                    let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
+                    let harmless = prediction.slack_behind_ns == f64::INFINITY
+                        || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
                     let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
                     let alone =
                         if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
                     let service_spare_ns = budget_ns - prediction.service_ns;
                     let may_wait = waiting_share >= 1.0
                         || prediction.wait_ns <= waiting_share * service_spare_ns;
-                    let chance =
-                        if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
                     // The probability that lanes which this query leaves idle become busy.
                     let rush = match prediction.parts as usize {
                         1 => device.rush,
@@ -276,15 +284,20 @@ impl Policy for MultiPath {
                     };
                     let harm =
                         device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
+                    // What a surer and better path of the device beats in any case needs no closer look.
+                    let is_beaten = sure
+                        && is_whole_if_sure
+                        && device.best_score > 0.0
+                        && samples * accuracy - harm < device.best_score;
+                    let chance = if is_beaten {
+                        1.0
+                    } else if harmless && may_wait {
+                        prediction.chance(budget_ns)
+                    } else {
+                        0.0
+                    };
                     let score = samples * accuracy * chance - harm;
                     Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
-                };
-                let large = Splittable {
-                    samples: query.samples(),
-                    value: samples * accuracy,
-                    budget_ns: full_ns,
-                    left_ns: budget_ns,
-                    is_too_large,
                 };
                 let candidate = split::best(state, view, path, large, prediction, now, judge);
                 device.soonest_ns = device.soonest_ns.min(candidate.prediction.upper_ns());

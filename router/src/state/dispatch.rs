@@ -107,7 +107,9 @@ impl RouterState {
         }
         for at in 0..device.paths.len() {
             let path = self.devices[usize::from(batch.device.0)].paths[at];
-            self.paths[usize::from(path.0)].correction.rest(now);
+            let path = &mut self.paths[usize::from(path.0)];
+            path.correction.rest(now);
+            path.corrected();
         }
         self.replan(running.path, now);
     }

@@ -94,15 +94,15 @@ impl RouterState {
 
     /// Expected service time of a batch of the path's limit.
     pub(crate) fn full_batch_ns(&self, path: PathId) -> f64 {
-        let state = self.path(path);
-        state.full_batch_ns * state.correction.factor(state.max_batch)
+        self.path(path).corrected_batch_ns
     }
 
     /// Lane time of a query's samples within a batch of the path's limit; none if such a batch takes longer
     /// than `longest_ns`.
     pub(crate) fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
-        let batch_ns = self.full_batch_ns(path);
-        let share = f64::from(samples) / f64::from(self.path(path).max_batch);
+        let state = self.path(path);
+        let batch_ns = state.corrected_batch_ns;
+        let share = f64::from(samples) / f64::from(state.max_batch);
         (batch_ns <= longest_ns).then_some(batch_ns * share)
     }
 

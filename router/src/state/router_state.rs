@@ -27,7 +27,9 @@ pub struct PathState {
     pub(super) device: DeviceId,
     pub(super) max_batch: u32,
     /// Mean service time of a batch of that size.
-    pub(super) full_batch_ns: f64,
+    full_batch_ns: f64,
+    /// The same with the present correction.
+    pub(super) corrected_batch_ns: f64,
     pub(super) splits_from: u32,
 }
 
@@ -73,6 +75,13 @@ pub(super) struct Device {
     pub(super) latest_deadline: Time,
 }
 
+impl PathState {
+    /// Brings what depends on the correction up to date.
+    pub(super) fn corrected(&mut self) {
+        self.corrected_batch_ns = self.full_batch_ns * self.correction.factor(self.max_batch);
+    }
+}
+
 impl RouterState {
     /// Begins with empty queues, idle lanes and every path up.
     ///
@@ -93,6 +102,7 @@ impl RouterState {
                 device: profiles.device_of(id),
                 max_batch,
                 full_batch_ns: curve.mean_ns(max_batch),
+                corrected_batch_ns: curve.mean_ns(max_batch),
                 splits_from: split::splits_from(curve),
             }
         };
