@@ -65,6 +65,15 @@ pub(crate) trait Way {
     fn prediction(&self) -> &Prediction;
 }
 
+/// How a policy judges the ways to run a query on a path.
+pub(crate) trait Judge: Copy {
+    /// What it makes of one.
+    type Way: Way;
+
+    /// Judges by a prediction.
+    fn judge(self, prediction: Prediction) -> Self::Way;
+}
+
 /// A query that might be split.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Splittable {
@@ -104,40 +113,39 @@ fn most_parts(state: &RouterState, view: &DeviceView, query: Splittable) -> u32 
 
 /// The best way to run a query on a path: whole, which is predicted already, or in parts.
 #[inline]
-pub(crate) fn best<W: Way>(
+pub(crate) fn best<J: Judge>(
     state: &RouterState,
     view: &DeviceView,
     path: PathId,
     query: Splittable,
     whole: Prediction,
     now: Time,
-    judge: impl Fn(Prediction) -> W,
-) -> W {
-    let best = judge(whole);
+    judge: J,
+) -> J::Way {
+    let best = judge.judge(whole);
     if is_hopeless(state, view, path, query, &whole, best.is_sure()) {
         return best;
     }
-    best_of_parts(state, view, path, query, best, now, &judge)
+    best_of_parts(state, view, path, query, best, now, judge)
 }
 
 #[inline(never)]
-fn best_of_parts<W: Way>(
+fn best_of_parts<J: Judge>(
     state: &RouterState,
     view: &DeviceView,
     path: PathId,
     query: Splittable,
-    mut best: W,
+    mut best: J::Way,
     now: Time,
-    // Not generic, so that the judge is a part of the loop over the paths.
-    judge: &dyn Fn(Prediction) -> W,
-) -> W {
+    judge: J,
+) -> J::Way {
     let most = most_parts(state, view, query);
     let least = if query.is_too_large { f64::NEG_INFINITY } else { CLEARLY * query.value };
     let per_ns = SOONER * query.value / query.budget_ns.max(1.0);
-    let merit = |way: &W| way.score() - per_ns * way.prediction().upper_ns();
+    let merit = |way: &J::Way| way.score() - per_ns * way.prediction().upper_ns();
     let mut soonest_ns = best.prediction().upper_ns();
     for parts in 2..=most {
-        let way = judge(predict(state, view, path, query.samples, parts, now));
+        let way = judge.judge(predict(state, view, path, query.samples, parts, now));
         if way.prediction().upper_ns() >= soonest_ns {
             break;
         }

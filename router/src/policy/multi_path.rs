@@ -134,6 +134,61 @@ struct Candidate {
     score: f64,
 }
 
+/// How a query is judged on one path.
+#[derive(Clone, Copy)]
+struct Judge<'d> {
+    device: &'d DeviceMemory,
+    at: usize,
+    path: PathId,
+    accuracy: f64,
+    /// Correct predictions that an answer is worth.
+    value: f64,
+    /// The query's whole time budget, and what is left of it.
+    full_ns: f64,
+    budget_ns: f64,
+    waiting_share: f64,
+    step_up: f64,
+    /// Whether no parts are looked at where the whole is sure.
+    is_whole_if_sure: bool,
+}
+
+impl split::Judge for Judge<'_> {
+    type Way = Candidate;
+
+    // Where it is a part of the loop over the paths, nothing goes through memory.
+    #[inline(always)]
+    fn judge(self, prediction: Prediction) -> Candidate {
+        let Self { device, at, path, accuracy, value, .. } = self;
+        let Self { full_ns, budget_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
+        let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
+        let harmless = prediction.slack_behind_ns == f64::INFINITY
+            || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
+        let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
+        let alone = if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
+        let service_spare_ns = budget_ns - prediction.service_ns;
+        let may_wait =
+            waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
+        // The probability that lanes which this query leaves idle become busy.
+        let rush = match prediction.parts as usize {
+            1 => device.rush,
+            parts => device.price.become_busy(device.idle.saturating_sub(parts)),
+        };
+        let harm = device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
+        // What a surer and better path of the device beats in any case needs no closer look.
+        let is_beaten =
+            sure && is_whole_if_sure && device.best_score > 0.0 && value - harm < device.best_score;
+        let chance = if is_beaten {
+            1.0
+        } else if harmless && may_wait {
+            prediction.chance(budget_ns)
+        } else {
+            0.0
+        };
+        let score = value * chance - harm;
+        Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
+    }
+}
+
 impl Way for Candidate {
     fn is_sure(&self) -> bool {
         self.sure
@@ -265,39 +320,24 @@ impl Policy for MultiPath {
                     left_ns: budget_ns,
                     is_too_large,
                 };
-                let is_whole_if_sure =
-                    split::is_hopeless(state, view, path, large, &prediction, true);
-                let judge = |prediction: Prediction| {
-                    let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
-                    let harmless = prediction.slack_behind_ns == f64::INFINITY
-                        || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
-                    let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
-                    let alone =
-                        if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
-                    let service_spare_ns = budget_ns - prediction.service_ns;
-                    let may_wait = waiting_share >= 1.0
-                        || prediction.wait_ns <= waiting_share * service_spare_ns;
-                    // The probability that lanes which this query leaves idle become busy.
-                    let rush = match prediction.parts as usize {
-                        1 => device.rush,
-                        parts => device.price.become_busy(device.idle.saturating_sub(parts)),
-                    };
-                    let harm =
-                        device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
-                    // What a surer and better path of the device beats in any case needs no closer look.
-                    let is_beaten = sure
-                        && is_whole_if_sure
-                        && device.best_score > 0.0
-                        && samples * accuracy - harm < device.best_score;
-                    let chance = if is_beaten {
-                        1.0
-                    } else if harmless && may_wait {
-                        prediction.chance(budget_ns)
-                    } else {
-                        0.0
-                    };
-                    let score = samples * accuracy * chance - harm;
-                    Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
+                let judge = Judge {
+                    device,
+                    at,
+                    path,
+                    accuracy,
+                    value: samples * accuracy,
+                    full_ns,
+                    budget_ns,
+                    waiting_share,
+                    step_up,
+                    is_whole_if_sure: split::is_hopeless(
+                        state,
+                        view,
+                        path,
+                        large,
+                        &prediction,
+                        true,
+                    ),
                 };
                 let candidate = split::best(state, view, path, large, prediction, now, judge);
                 device.soonest_ns = device.soonest_ns.min(candidate.prediction.upper_ns());
