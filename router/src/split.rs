@@ -111,26 +111,9 @@ fn most_parts(state: &RouterState, view: &DeviceView, query: Splittable) -> u32 
     state.most_parts(view.device).min(query.samples)
 }
 
-/// The best way to run a query on a path: whole, which is predicted already, or in parts.
-#[inline]
-pub(crate) fn best<J: Judge>(
-    state: &RouterState,
-    view: &DeviceView,
-    path: PathId,
-    query: Splittable,
-    whole: Prediction,
-    now: Time,
-    judge: J,
-) -> J::Way {
-    let best = judge.judge(whole);
-    if is_hopeless(state, view, path, query, &whole, best.is_sure()) {
-        return best;
-    }
-    best_of_parts(state, view, path, query, best, now, judge)
-}
-
+/// The best way to run a query on a path: whole, which is judged already, or in parts.
 #[inline(never)]
-fn best_of_parts<J: Judge>(
+pub(crate) fn best<J: Judge>(
     state: &RouterState,
     view: &DeviceView,
     path: PathId,

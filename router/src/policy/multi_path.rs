@@ -68,7 +68,7 @@ use super::{
 use crate::{
     Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
     predict::{DeviceView, Prediction},
-    split::{self, Splittable, Way},
+    split::{self, Judge as _, Splittable, Way},
 };
 
 /// Stepping up to a more accurate path than the last one must be worth this many times its price.
@@ -186,6 +186,13 @@ impl split::Judge for Judge<'_> {
         };
         let score = value * chance - harm;
         Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
+    }
+}
+
+impl Candidate {
+    fn unjudged(path: PathId, device: usize, accuracy: f64, prediction: Prediction) -> Self {
+        let (sure, alone, chance, score) = (false, 0.0, 0.0, 0.0);
+        Self { path, device, accuracy, prediction, sure, alone, chance, score }
     }
 }
 
@@ -339,12 +346,20 @@ impl Policy for MultiPath {
                         true,
                     ),
                 };
-                let candidate = split::best(state, view, path, large, prediction, now, judge);
+                let whole = judge.judge(prediction);
+                self.candidates.push(Candidate::unjudged(path, at, accuracy, prediction));
+                let Some(candidate) = self.candidates.last_mut() else { continue };
+                if split::is_hopeless(state, view, path, large, &prediction, whole.sure) {
+                    // Field by field: a copy of what was just written would wait for all of it.
+                    (candidate.sure, candidate.alone) = (whole.sure, whole.alone);
+                    (candidate.chance, candidate.score) = (whole.chance, whole.score);
+                } else {
+                    *candidate = split::best(state, view, path, large, whole, now, judge);
+                }
                 device.soonest_ns = device.soonest_ns.min(candidate.prediction.upper_ns());
                 if candidate.sure {
                     device.best_score = device.best_score.max(candidate.score);
                 }
-                self.candidates.push(candidate);
             }
             if fits || self.candidates.iter().any(|candidate| candidate.sure) {
                 break;

@@ -124,20 +124,20 @@ impl RouterState {
             let tail = state.queue.tail().samples;
             let may_join =
                 view.in_order && tail > 0 && tail.saturating_add(samples) <= state.max_batch;
-            predictions[usize::from(path.0)] = if may_join {
-                self.predict_in(view, path, samples, now)
-            } else {
-                let (factor, margin) = state.correction.of_bucket(bucket);
-                let service_ns = self.profiles.path(path).service.mean_ns(samples) * factor;
-                Prediction {
-                    wait_ns: view.wait_ns,
-                    service_ns: service_ns + overhead_ns,
-                    cost_ns: service_ns.max(0.0),
-                    allowance_ns: allowance_after(service_ns, wait_square, margin),
-                    slack_behind_ns: view.slack_behind_ns,
-                    parts: 1,
-                }
-            };
+            // Field by field: a copy of the whole would wait for the last of them.
+            let prediction = &mut predictions[usize::from(path.0)];
+            if may_join {
+                *prediction = self.predict_in(view, path, samples, now);
+                continue;
+            }
+            let (factor, margin) = state.correction.of_bucket(bucket);
+            let service_ns = self.profiles.path(path).service.mean_ns(samples) * factor;
+            prediction.wait_ns = view.wait_ns;
+            prediction.service_ns = service_ns + overhead_ns;
+            prediction.cost_ns = service_ns.max(0.0);
+            prediction.allowance_ns = allowance_after(service_ns, wait_square, margin);
+            prediction.slack_behind_ns = view.slack_behind_ns;
+            prediction.parts = 1;
         }
     }
 
