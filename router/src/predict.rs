@@ -63,17 +63,31 @@ pub struct Prediction {
     pub(crate) parts: u32,
 }
 
-impl Prediction {
-    /// Of nothing.
-    pub(crate) const NONE: Self = Self {
-        wait_ns: 0.0,
-        service_ns: 0.0,
-        cost_ns: 0.0,
-        allowance_ns: 0.0,
-        slack_behind_ns: f64::INFINITY,
-        parts: 1,
-    };
+/// What a path would do with a query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// When the query would be done there as a whole.
+    pub(crate) whole: Prediction,
+    /// Its lane time within a batch of the path's limit, or alone where such batches are too long.
+    pub(crate) batched_ns: f64,
+}
 
+impl Outlook {
+    /// Before the first query.
+    pub(crate) const NONE: Self = Self {
+        whole: Prediction {
+            wait_ns: 0.0,
+            service_ns: 0.0,
+            cost_ns: 0.0,
+            allowance_ns: 0.0,
+            slack_behind_ns: f64::INFINITY,
+            parts: 1,
+        },
+        batched_ns: 0.0,
+    };
+}
+
+impl Prediction {
     /// When it is done on average.
     pub fn finish(&self, now: Time) -> Time {
         now.plus_nanos(self.wait_ns + self.service_ns)

@@ -67,7 +67,7 @@ use super::{
 };
 use crate::{
     Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
-    predict::{DeviceView, Prediction},
+    predict::{DeviceView, Outlook, Prediction},
     split::{self, Judge as _, Splittable, Way},
 };
 
@@ -86,8 +86,9 @@ const LONGEST_BUDGET_NS: f64 = 10e9;
 pub struct MultiPath {
     load: Load,
     devices: Vec<DeviceMemory>,
-    /// By path, each for the query as a whole.
-    predictions: Vec<Prediction>,
+    /// By path: what it would do with the query, and what the lane time for that costs others.
+    outlooks: Vec<Outlook>,
+    prices: Vec<f64>,
     candidates: Vec<Candidate>,
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
@@ -148,6 +149,8 @@ struct Judge<'d> {
     budget_ns: f64,
     waiting_share: f64,
     step_up: f64,
+    /// The price of the lane time that the whole takes.
+    whole_price: f64,
     /// Whether no parts are looked at where the whole is sure.
     is_whole_if_sure: bool,
 }
@@ -169,11 +172,14 @@ impl split::Judge for Judge<'_> {
         let may_wait =
             waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
         // The probability that lanes which this query leaves idle become busy.
-        let rush = match prediction.parts as usize {
-            1 => device.rush,
-            parts => device.price.become_busy(device.idle.saturating_sub(parts)),
+        let (price, rush) = match prediction.parts as usize {
+            1 => (self.whole_price, device.rush),
+            parts => (
+                device.price.of(device.workload, prediction.cost_ns),
+                device.price.become_busy(device.idle.saturating_sub(parts)),
+            ),
         };
-        let harm = device.price.of(device.workload, prediction.cost_ns) * rush * step_up;
+        let harm = price * rush * step_up;
         // What a surer and better path of the device beats in any case needs no closer look.
         let is_beaten =
             sure && is_whole_if_sure && device.best_score > 0.0 && value - harm < device.best_score;
@@ -233,7 +239,8 @@ impl MultiPath {
         Self {
             load: Load::default(),
             devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
-            predictions: vec![Prediction::NONE; profiles.paths().len()],
+            outlooks: vec![Outlook::NONE; profiles.paths().len()],
+            prices: vec![0.0; profiles.paths().len()],
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
             dominance: Dominance::new(profiles),
@@ -275,7 +282,8 @@ impl Policy for MultiPath {
 
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
-            state.predict_all(&view, query.samples(), now, &mut self.predictions);
+            let (samples, outlooks) = (query.samples(), &mut self.outlooks);
+            state.predict_all(&view, samples, now, 0.5 * full_ns, outlooks);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
@@ -288,6 +296,11 @@ impl Policy for MultiPath {
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
             device.density = 0.0;
+            // Apart from the loop below, so that a processor looks up several at a time.
+            for path in &state.profiles().devices()[at].paths {
+                let cost_ns = self.outlooks[usize::from(path.0)].whole.cost_ns;
+                self.prices[usize::from(path.0)] = device.price.of(device.workload, cost_ns);
+            }
         }
 
         let mut most_accurate = 0.0;
@@ -307,12 +320,10 @@ impl Policy for MultiPath {
                 let at = usize::from(state.profiles().device_of(path).0);
                 let device = &mut self.devices[at];
                 let Some(view) = &device.view else { continue };
-                let prediction = self.predictions[usize::from(path.0)];
+                let Outlook { whole: prediction, batched_ns } = self.outlooks[usize::from(path.0)];
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
                 if prediction.service_ns <= full_ns {
-                    let batched_ns = state.batched_ns(path, query.samples(), 0.5 * full_ns);
-                    let cost_ns = batched_ns.unwrap_or(prediction.cost_ns);
-                    device.batched_ns = device.batched_ns.min(cost_ns);
+                    device.batched_ns = device.batched_ns.min(batched_ns);
                 }
                 let accuracy = state.profiles().path(path).accuracy;
                 if accuracy < query.min_quality() {
@@ -337,6 +348,7 @@ impl Policy for MultiPath {
                     budget_ns,
                     waiting_share,
                     step_up,
+                    whole_price: self.prices[usize::from(path.0)],
                     is_whole_if_sure: split::is_hopeless(
                         state,
                         view,

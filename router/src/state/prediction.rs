@@ -7,7 +7,8 @@ use crate::{
     DeviceId, Lanes, PathId, Query, Time,
     correction::bucket_of,
     predict::{
-        Ahead, DeviceView, FEW_BATCHES, Prediction, allowance, allowance_after, wait_square,
+        Ahead, DeviceView, FEW_BATCHES, Outlook, Prediction, allowance, allowance_after,
+        wait_square,
     },
 };
 
@@ -99,21 +100,22 @@ impl RouterState {
 
     /// Lane time of a query's samples within a batch of the path's limit; none if such a batch takes longer
     /// than `longest_ns`.
-    pub(crate) fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
+    fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
         let state = self.path(path);
         let batch_ns = state.corrected_batch_ns;
         let share = f64::from(samples) / f64::from(state.max_batch);
         (batch_ns <= longest_ns).then_some(batch_ns * share)
     }
 
-    /// Predicts for every path of a device, into the list by path. One loop without branches that depend on a prediction,
+    /// Predicts for every path of a device, into the list by path; batches longer than `longest_ns` are not counted on. One loop without branches that depend on a prediction,
     /// so that a processor works on several paths at a time.
     pub(crate) fn predict_all(
         &self,
         view: &DeviceView,
         samples: u32,
         now: Time,
-        predictions: &mut [Prediction],
+        longest_ns: f64,
+        outlooks: &mut [Outlook],
     ) {
         let device = &self.devices[usize::from(view.device.0)];
         let bucket = bucket_of(samples);
@@ -125,9 +127,12 @@ impl RouterState {
             let may_join =
                 view.in_order && tail > 0 && tail.saturating_add(samples) <= state.max_batch;
             // Field by field: a copy of the whole would wait for the last of them.
-            let prediction = &mut predictions[usize::from(path.0)];
+            let outlook = &mut outlooks[usize::from(path.0)];
+            let prediction = &mut outlook.whole;
             if may_join {
                 *prediction = self.predict_in(view, path, samples, now);
+                let batched_ns = self.batched_ns(path, samples, longest_ns);
+                outlook.batched_ns = batched_ns.unwrap_or(prediction.cost_ns);
                 continue;
             }
             let (factor, margin) = state.correction.of_bucket(bucket);
@@ -138,6 +143,8 @@ impl RouterState {
             prediction.allowance_ns = allowance_after(service_ns, wait_square, margin);
             prediction.slack_behind_ns = view.slack_behind_ns;
             prediction.parts = 1;
+            let batched_ns = self.batched_ns(path, samples, longest_ns);
+            outlook.batched_ns = batched_ns.unwrap_or(service_ns.max(0.0));
         }
     }
 
