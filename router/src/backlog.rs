@@ -47,6 +47,66 @@ impl Running {
     }
 }
 
+/// When each of a few lanes is free, in nanoseconds from now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Free {
+    ends: [f64; FEW_LANES],
+    count: usize,
+}
+
+impl Free {
+    fn earliest(&self) -> usize {
+        let ends = &self.ends[..self.count];
+        let mut first = 0;
+        for lane in 1..ends.len() {
+            if ends[lane] < ends[first] {
+                first = lane;
+            }
+        }
+        first
+    }
+
+    /// When the first is.
+    pub(crate) fn first(&self) -> f64 {
+        self.ends[self.earliest()]
+    }
+
+    /// The same lanes, the one that is free first in front.
+    pub(crate) fn sorted(mut self) -> Self {
+        for at in 1..self.count {
+            let mut here = at;
+            while here > 0 && self.ends[here] < self.ends[here - 1] {
+                self.ends.swap(here, here - 1);
+                here -= 1;
+            }
+        }
+        self
+    }
+
+    /// When the first of [sorted](Self::sorted) lanes is free again after `more` batches (fewer than [`FEW_LANES`])
+    /// of one length, each on the lane that is free first.
+    pub(crate) fn first_after(&self, more: usize, batch_ns: f64) -> f64 {
+        // Batches end in the order in which they begin, so that the lanes that run them are sorted as well.
+        let mut again = [0.0; FEW_LANES];
+        let (mut fresh, mut used) = (0, 0);
+        let mut first = self.ends[0];
+        for turn in 0..=more {
+            let is_fresh = fresh < self.count && (used == turn || self.ends[fresh] <= again[used]);
+            if is_fresh {
+                first = self.ends[fresh];
+                fresh += 1;
+            } else {
+                first = again[used];
+                used += 1;
+            }
+            if turn < more {
+                again[turn] = first + batch_ns;
+            }
+        }
+        first
+    }
+}
+
 /// The lanes of one device.
 #[derive(Debug, Clone)]
 pub struct Lanes {
@@ -115,24 +175,21 @@ impl Lanes {
     /// Nanoseconds from `now` until the first lane is free, once it has run these batches; each
     /// goes to the lane that is free first. For devices with few lanes.
     pub(crate) fn start_behind(&self, batches: impl Iterator<Item = f64>, now: Time) -> f64 {
-        let mut free = [0.0; FEW_LANES];
-        for (free, lane) in free.iter_mut().zip(&self.lanes) {
-            *free = lane.as_ref().map_or(0.0, |running| running.residual(now));
+        self.free_behind(batches, now).first()
+    }
+
+    /// The same of every lane.
+    pub(crate) fn free_behind(&self, batches: impl Iterator<Item = f64>, now: Time) -> Free {
+        let count = self.lanes.len().min(FEW_LANES);
+        let mut free = Free { ends: [0.0; FEW_LANES], count };
+        for (end, lane) in free.ends.iter_mut().zip(&self.lanes) {
+            *end = lane.as_ref().map_or(0.0, |running| running.residual(now));
         }
-        let free = &mut free[..self.lanes.len().min(FEW_LANES)];
-        let first = |free: &[f64]| {
-            let mut first = 0;
-            for lane in 1..free.len() {
-                if free[lane] < free[first] {
-                    first = lane;
-                }
-            }
-            first
-        };
         for batch_ns in batches {
-            free[first(free)] += batch_ns;
+            let first = free.earliest();
+            free.ends[first] += batch_ns;
         }
-        free[first(free)]
+        free
     }
 
     /// Puts a batch on an idle lane, or returns `None` if there is none.
@@ -226,6 +283,12 @@ mod tests {
             assert!(starts <= bound + 1e-9, "{starts} > {bound}");
             let exact = lanes.start_behind(jobs.iter().copied(), Time::ZERO);
             assert!((starts - exact).abs() < 1e-9, "{starts} != {exact}");
+            let (free, more) =
+                (lanes.free_behind(jobs.iter().copied(), Time::ZERO), draw() as usize % 8);
+            let equal = std::iter::repeat_n(50.0, more);
+            let all = jobs.iter().copied().chain(equal);
+            let after = free.sorted().first_after(more, 50.0);
+            assert_eq!(after, lanes.start_behind(all, Time::ZERO), "bit for bit");
         }
     }
 }

@@ -108,6 +108,12 @@ impl Correction {
         self.factor * self.buckets[bucket_of(samples)].residual
     }
 
+    /// [Factor](Self::factor) and [margin](Self::margin) of a [bucket](bucket_of).
+    pub(crate) fn of_bucket(&self, bucket: usize) -> (f64, f64) {
+        let bucket = &self.buckets[bucket];
+        (self.factor * bucket.residual, bucket.margin)
+    }
+
     /// What to multiply the corrected prediction by, so that the target share of batches stays
     /// under it. At least 1.
     pub fn margin(&self, samples: u32) -> f64 {

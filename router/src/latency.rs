@@ -110,14 +110,16 @@ struct Piece {
 pub struct ServiceCurve {
     points: Vec<ServicePoint>,
     knots: Vec<Knot>,
-    /// The mean alone, which every prediction reads: the sizes at which it bends, and its pieces
-    /// below, between and beyond them.
+    /// The mean alone, which every prediction reads: the sizes at which it bends, filled up to a multiple of
+    /// [`STRIDE`] with one that no batch exceeds, and its pieces below, between and beyond them.
     bends: Vec<u32>,
     means: Vec<Piece>,
     /// Growth per sample beyond the last point, relative to the time there.
     growth: f64,
 }
 
+/// Bends that are compared at once.
+const STRIDE: usize = 4;
 const DAY_US: f64 = 86_400.0 * 1e6;
 
 impl ServiceCurve {
@@ -168,7 +170,8 @@ impl ServiceCurve {
             Piece { from: knot.batch, start: knot.mean, slope }
         }));
         let means = means.collect();
-        let bends = points.iter().map(|point| point.batch).collect();
+        let mut bends: Vec<u32> = points.iter().map(|point| point.batch).collect();
+        bends.resize(bends.len().next_multiple_of(STRIDE), u32::MAX);
         Ok(Self { points, knots, bends, means, growth })
     }
 
@@ -259,8 +262,13 @@ impl ServiceCurve {
 
     pub(crate) fn mean_ns(&self, batch: u32) -> f64 {
         // Few enough that counting beats a search, whose branches nobody can predict.
-        let at = self.bends.iter().map(|&size| usize::from(size < batch)).sum::<usize>();
-        let piece = &self.means[at];
+        let mut below = [0u32; STRIDE];
+        for sizes in self.bends.chunks_exact(STRIDE) {
+            for (below, &size) in below.iter_mut().zip(sizes) {
+                *below += u32::from(size < batch);
+            }
+        }
+        let piece = &self.means[below.iter().sum::<u32>() as usize];
         piece.start + piece.slope * (f64::from(batch) - piece.from)
     }
 

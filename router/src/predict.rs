@@ -1,6 +1,6 @@
 //! When a query would be done on a path.
 
-use crate::{DeviceId, Time, correction::PATH_RATE};
+use crate::{DeviceId, Time, backlog::Free, correction::PATH_RATE};
 
 /// Up to this many batches waiting on a device, starts are found exactly.
 pub(crate) const FEW_BATCHES: usize = 12;
@@ -19,6 +19,8 @@ pub(crate) struct DeviceView {
     pub(crate) slack_behind_ns: f64,
     /// The batches that are planned ahead.
     pub(crate) ahead: Ahead,
+    /// While those are few and nothing queued has a later deadline: when each lane is done with them, sorted.
+    pub(crate) free: Option<Free>,
 }
 
 /// The batches planned on a device: all of them while they are few, their sum otherwise.
@@ -61,6 +63,30 @@ pub struct Prediction {
     pub(crate) parts: u32,
 }
 
+/// What a path would do with a query.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// When the query would be done there as a whole.
+    pub(crate) whole: Prediction,
+    /// Its lane time within a batch of the path's limit, or alone where such batches are too long.
+    pub(crate) batched_ns: f64,
+}
+
+impl Outlook {
+    /// Before the first query.
+    pub(crate) const NONE: Self = Self {
+        whole: Prediction {
+            wait_ns: 0.0,
+            service_ns: 0.0,
+            cost_ns: 0.0,
+            allowance_ns: 0.0,
+            slack_behind_ns: f64::INFINITY,
+            parts: 1,
+        },
+        batched_ns: 0.0,
+    };
+}
+
 impl Prediction {
     /// When it is done on average.
     pub fn finish(&self, now: Time) -> Time {
@@ -85,6 +111,7 @@ impl Prediction {
     ///
     /// Exponential tails are heavier than those of a sum of many batches; the error is then on
     /// the careful side.
+    #[inline(never)]
     pub(crate) fn chance(&self, budget_ns: f64) -> f64 {
         const LN_50: f64 = 3.912_023_005_428_146;
         let slack = (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0);
@@ -104,8 +131,18 @@ impl Prediction {
 /// corrected with does not average out: an exponentially weighted average of rate `r` has
 /// `r/(2 - r)` of the variance of one observation, and that share of the whole wait is uncertain.
 pub(crate) fn allowance(service_ns: f64, wait_ns: f64, batch_ns: f64, margin: f64) -> f64 {
+    allowance_after(service_ns, wait_square(wait_ns, batch_ns), margin)
+}
+
+/// What a wait adds to the square of a service time in [`allowance`].
+pub(crate) fn wait_square(wait_ns: f64, batch_ns: f64) -> f64 {
     const SHARED: f64 = PATH_RATE / (2.0 - PATH_RATE);
-    let square = service_ns * service_ns + wait_ns * (batch_ns + SHARED * wait_ns);
+    wait_ns * (batch_ns + SHARED * wait_ns)
+}
+
+/// [`allowance`] after a wait of this [square](wait_square).
+pub(crate) fn allowance_after(service_ns: f64, wait_square: f64, margin: f64) -> f64 {
+    let square = service_ns * service_ns + wait_square;
     (margin - 1.0) * square.sqrt()
 }
 

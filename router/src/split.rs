@@ -65,6 +65,15 @@ pub(crate) trait Way {
     fn prediction(&self) -> &Prediction;
 }
 
+/// How a policy judges the ways to run a query on a path.
+pub(crate) trait Judge: Copy {
+    /// What it makes of one.
+    type Way: Way;
+
+    /// Judges by a prediction.
+    fn judge(self, prediction: Prediction) -> Self::Way;
+}
+
 /// A query that might be split.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Splittable {
@@ -79,34 +88,47 @@ pub(crate) struct Splittable {
     pub(crate) is_too_large: bool,
 }
 
-/// The best way to run a query on a path: whole, which is predicted already, or in parts.
-pub(crate) fn best<W: Way>(
+/// Whether parts would not be sooner by enough to be worth a closer look, which holds for most queries. `is_sure` says whether
+/// the whole is.
+#[inline]
+pub(crate) fn is_hopeless(
     state: &RouterState,
     view: &DeviceView,
     path: PathId,
     query: Splittable,
-    whole: Prediction,
-    now: Time,
-    judge: impl Fn(Prediction) -> W,
-) -> W {
-    let (wait_ns, service_ns) = (view.wait_ns, whole.service_ns);
-    let mut best = judge(whole);
-    let most = state.most_parts(view.device).min(query.samples);
-    // Most queries end here: parts would not be sooner by enough to be worth a closer look.
-    let is_hopeless = if query.is_too_large {
-        wait_ns >= query.left_ns
+    whole: &Prediction,
+    is_sure: bool,
+) -> bool {
+    let is_late = if query.is_too_large {
+        view.wait_ns >= query.left_ns
     } else {
-        wait_ns > service_ns || (best.is_sure() && query.samples < state.splits_from(path))
+        view.wait_ns > whole.service_ns || (is_sure && query.samples < state.splits_from(path))
     };
-    if most < 2 || is_hopeless {
-        return best;
-    }
+    is_late || most_parts(state, view, query) < 2
+}
+
+fn most_parts(state: &RouterState, view: &DeviceView, query: Splittable) -> u32 {
+    state.most_parts(view.device).min(query.samples)
+}
+
+/// The best way to run a query on a path: whole, which is judged already, or in parts.
+#[inline(never)]
+pub(crate) fn best<J: Judge>(
+    state: &RouterState,
+    view: &DeviceView,
+    path: PathId,
+    query: Splittable,
+    mut best: J::Way,
+    now: Time,
+    judge: J,
+) -> J::Way {
+    let most = most_parts(state, view, query);
     let least = if query.is_too_large { f64::NEG_INFINITY } else { CLEARLY * query.value };
     let per_ns = SOONER * query.value / query.budget_ns.max(1.0);
-    let merit = |way: &W| way.score() - per_ns * way.prediction().upper_ns();
+    let merit = |way: &J::Way| way.score() - per_ns * way.prediction().upper_ns();
     let mut soonest_ns = best.prediction().upper_ns();
     for parts in 2..=most {
-        let way = judge(predict(state, view, path, query.samples, parts, now));
+        let way = judge.judge(predict(state, view, path, query.samples, parts, now));
         if way.prediction().upper_ns() >= soonest_ns {
             break;
         }
@@ -137,9 +159,8 @@ pub(crate) fn predict(
     let part_ns = state.profiles().path(path).service.mean_ns(each) * correction.factor(each);
     let lanes = state.lanes(view.device);
     let others = parts as usize - 1;
-    let wait_ns = if view.ahead.few.is_some() {
-        let ahead = view.ahead.before(None);
-        lanes.start_behind(ahead.chain(std::iter::repeat_n(part_ns, others)), now)
+    let wait_ns = if let Some(free) = &view.free {
+        free.first_after(others, part_ns)
     } else if view.ahead.work_ns <= 0.0 && lanes.idle() > others {
         0.0
     } else {
@@ -147,7 +168,7 @@ pub(crate) fn predict(
     };
     let margin = correction.margin(each);
     let allowance_ns = allowance(part_ns, wait_ns, lanes.mean_batch_ns(), margin);
-    let last_ns = allowance_ns * f64::from(parts).ln() / LN_50;
+    let last_ns = allowance_ns * state.logarithm(parts) / LN_50;
     Prediction {
         wait_ns,
         service_ns: part_ns + last_ns + state.config().overhead_us as f64 * 1e3,

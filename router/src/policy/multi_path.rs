@@ -62,13 +62,13 @@ use super::{
     Policy, PolicyName, admit_as,
     dominance::Dominance,
     pool::Pool,
-    price::{Demand, Load, Offer, Price},
+    price::{Demand, Level, Load, Offer, Price},
     refuse_unusable,
 };
 use crate::{
     Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
-    predict::{DeviceView, Prediction},
-    split::{self, Splittable, Way},
+    predict::{DeviceView, Outlook, Prediction},
+    split::{self, Judge as _, Splittable, Way},
 };
 
 /// Stepping up to a more accurate path than the last one must be worth this many times its price.
@@ -86,6 +86,9 @@ const LONGEST_BUDGET_NS: f64 = 10e9;
 pub struct MultiPath {
     load: Load,
     devices: Vec<DeviceMemory>,
+    /// By path: what it would do with the query, and what the lane time for that costs others.
+    outlooks: Vec<Outlook>,
+    prices: Vec<f64>,
     candidates: Vec<Candidate>,
     /// Share of recent arrivals by priority class.
     classes: [f64; 3],
@@ -103,9 +106,10 @@ struct DeviceMemory {
     level: f64,
     // What follows belongs to one decision.
     view: Option<DeviceView>,
-    workload_ns: f64,
-    /// Lanes that are idle now.
+    workload: Level,
+    /// Lanes that are idle now, and the probability that those which a whole query leaves become busy.
     idle: usize,
+    rush: f64,
     cheapest_ns: f64,
     /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
     batched_ns: f64,
@@ -131,6 +135,73 @@ struct Candidate {
     score: f64,
 }
 
+/// How a query is judged on one path.
+#[derive(Clone, Copy)]
+struct Judge<'d> {
+    device: &'d DeviceMemory,
+    at: usize,
+    path: PathId,
+    accuracy: f64,
+    /// Correct predictions that an answer is worth.
+    value: f64,
+    /// The query's whole time budget, and what is left of it.
+    full_ns: f64,
+    budget_ns: f64,
+    waiting_share: f64,
+    step_up: f64,
+    /// The price of the lane time that the whole takes.
+    whole_price: f64,
+    /// Whether no parts are looked at where the whole is sure.
+    is_whole_if_sure: bool,
+}
+
+impl split::Judge for Judge<'_> {
+    type Way = Candidate;
+
+    // Where it is a part of the loop over the paths, nothing goes through memory.
+    #[inline(always)]
+    fn judge(self, prediction: Prediction) -> Candidate {
+        let Self { device, at, path, accuracy, value, .. } = self;
+        let Self { full_ns, budget_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
+        let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
+        let harmless = prediction.slack_behind_ns == f64::INFINITY
+            || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
+        let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
+        let alone = if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
+        let service_spare_ns = budget_ns - prediction.service_ns;
+        let may_wait =
+            waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
+        // The probability that lanes which this query leaves idle become busy.
+        let (price, rush) = match prediction.parts as usize {
+            1 => (self.whole_price, device.rush),
+            parts => (
+                device.price.of(device.workload, prediction.cost_ns),
+                device.price.become_busy(device.idle.saturating_sub(parts)),
+            ),
+        };
+        let harm = price * rush * step_up;
+        // What a surer and better path of the device beats in any case needs no closer look.
+        let is_beaten =
+            sure && is_whole_if_sure && device.best_score > 0.0 && value - harm < device.best_score;
+        let chance = if is_beaten {
+            1.0
+        } else if harmless && may_wait {
+            prediction.chance(budget_ns)
+        } else {
+            0.0
+        };
+        let score = value * chance - harm;
+        Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
+    }
+}
+
+impl Candidate {
+    fn unjudged(path: PathId, device: usize, accuracy: f64, prediction: Prediction) -> Self {
+        let (sure, alone, chance, score) = (false, 0.0, 0.0, 0.0);
+        Self { path, device, accuracy, prediction, sure, alone, chance, score }
+    }
+}
+
 impl Way for Candidate {
     fn is_sure(&self) -> bool {
         self.sure
@@ -154,8 +225,9 @@ impl MultiPath {
             level: 1.0,
             view: None,
             price: Price::new(),
-            workload_ns: 0.0,
+            workload: Level::default(),
             idle: 0,
+            rush: 1.0,
             cheapest_ns: 0.0,
             batched_ns: 0.0,
             fallback: 0.0,
@@ -167,6 +239,8 @@ impl MultiPath {
         Self {
             load: Load::default(),
             devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
+            outlooks: vec![Outlook::NONE; profiles.paths().len()],
+            prices: vec![0.0; profiles.paths().len()],
             candidates: Vec::with_capacity(profiles.paths().len()),
             classes: [0.0; 3],
             dominance: Dominance::new(profiles),
@@ -208,17 +282,25 @@ impl Policy for MultiPath {
 
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
-            device.workload_ns = state.workload_ns(view.device, now);
-            device.view = Some(view);
+            let (samples, outlooks) = (query.samples(), &mut self.outlooks);
+            state.predict_all(&view, samples, now, 0.5 * full_ns, outlooks);
             if self.load.due() {
                 device.demand.price(&self.load, device.lanes, &mut device.price);
             }
+            device.workload = device.price.at(state.workload_ns(view.device, now));
             device.idle = state.lanes(view.device).idle();
+            device.rush = device.price.become_busy(device.idle.saturating_sub(1));
+            device.view = Some(view);
             device.cheapest_ns = f64::INFINITY;
             device.batched_ns = f64::INFINITY;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
             device.density = 0.0;
+            // Apart from the loop below, so that a processor looks up several at a time.
+            for path in &state.profiles().devices()[at].paths {
+                let cost_ns = self.outlooks[usize::from(path.0)].whole.cost_ns;
+                self.prices[usize::from(path.0)] = device.price.of(device.workload, cost_ns);
+            }
         }
 
         let mut most_accurate = 0.0;
@@ -238,12 +320,10 @@ impl Policy for MultiPath {
                 let at = usize::from(state.profiles().device_of(path).0);
                 let device = &mut self.devices[at];
                 let Some(view) = &device.view else { continue };
-                let prediction = state.predict_in(view, path, query.samples(), now);
+                let Outlook { whole: prediction, batched_ns } = self.outlooks[usize::from(path.0)];
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
                 if prediction.service_ns <= full_ns {
-                    let batched_ns = state.batched_ns(path, query.samples(), 0.5 * full_ns);
-                    let cost_ns = batched_ns.unwrap_or(prediction.cost_ns);
-                    device.batched_ns = device.batched_ns.min(cost_ns);
+                    device.batched_ns = device.batched_ns.min(batched_ns);
                 }
                 let accuracy = state.profiles().path(path).accuracy;
                 if accuracy < query.min_quality() {
@@ -251,25 +331,6 @@ impl Policy for MultiPath {
                 }
                 fits |= prediction.service_ns <= full_ns;
                 let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
-                let judge = |prediction: Prediction| {
-                    let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
-                    let harmless = prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
-                    let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
-                    let alone =
-                        if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
-                    let service_spare_ns = budget_ns - prediction.service_ns;
-                    let may_wait = waiting_share >= 1.0
-                        || prediction.wait_ns <= waiting_share * service_spare_ns;
-                    let chance =
-                        if harmless && may_wait { prediction.chance(budget_ns) } else { 0.0 };
-                    // The probability that lanes which this query leaves idle become busy.
-                    let left = device.idle.saturating_sub(prediction.parts as usize);
-                    let rush = device.price.become_busy(left);
-                    let harm =
-                        device.price.of(device.workload_ns, prediction.cost_ns) * rush * step_up;
-                    let score = samples * accuracy * chance - harm;
-                    Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
-                };
                 let large = Splittable {
                     samples: query.samples(),
                     value: samples * accuracy,
@@ -277,12 +338,40 @@ impl Policy for MultiPath {
                     left_ns: budget_ns,
                     is_too_large,
                 };
-                let candidate = split::best(state, view, path, large, prediction, now, judge);
+                let judge = Judge {
+                    device,
+                    at,
+                    path,
+                    accuracy,
+                    value: samples * accuracy,
+                    full_ns,
+                    budget_ns,
+                    waiting_share,
+                    step_up,
+                    whole_price: self.prices[usize::from(path.0)],
+                    is_whole_if_sure: split::is_hopeless(
+                        state,
+                        view,
+                        path,
+                        large,
+                        &prediction,
+                        true,
+                    ),
+                };
+                let whole = judge.judge(prediction);
+                self.candidates.push(Candidate::unjudged(path, at, accuracy, prediction));
+                let Some(candidate) = self.candidates.last_mut() else { continue };
+                if split::is_hopeless(state, view, path, large, &prediction, whole.sure) {
+                    // Field by field: a copy of what was just written would wait for all of it.
+                    (candidate.sure, candidate.alone) = (whole.sure, whole.alone);
+                    (candidate.chance, candidate.score) = (whole.chance, whole.score);
+                } else {
+                    *candidate = split::best(state, view, path, large, whole, now, judge);
+                }
                 device.soonest_ns = device.soonest_ns.min(candidate.prediction.upper_ns());
                 if candidate.sure {
                     device.best_score = device.best_score.max(candidate.score);
                 }
-                self.candidates.push(candidate);
             }
             if fits || self.candidates.iter().any(|candidate| candidate.sure) {
                 break;

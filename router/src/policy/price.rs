@@ -210,18 +210,30 @@ pub(super) struct Price {
     table: [f64; STEPS + 1],
 }
 
+/// A workload, and what all of it cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Level {
+    workload_ns: f64,
+    potential: f64,
+}
+
 impl Price {
     pub(super) fn new() -> Self {
         Self { scale: 0.0, lanes: 1.0, utilisation: 0.0, step_ns: 1.0, table: [0.0; STEPS + 1] }
     }
 
+    /// Where the price list is entered while each lane of the device has `workload_ns` to do.
+    pub(super) fn at(&self, workload_ns: f64) -> Level {
+        Level { workload_ns, potential: self.lookup(workload_ns) }
+    }
+
     /// Correct predictions that later queries are expected to lose if `cost_ns` of lane time are
-    /// added to a device whose lanes each have `workload_ns` to do.
-    pub(super) fn of(&self, workload_ns: f64, cost_ns: f64) -> f64 {
+    /// added to a device at this level.
+    pub(super) fn of(&self, level: Level, cost_ns: f64) -> f64 {
         if self.scale <= 0.0 {
             return 0.0;
         }
-        let added = self.lookup(workload_ns + cost_ns / self.lanes) - self.lookup(workload_ns);
+        let added = self.lookup(level.workload_ns + cost_ns / self.lanes) - level.potential;
         (self.scale * added).max(0.0)
     }
 
@@ -233,11 +245,12 @@ impl Price {
     /// Linear between entries, and with slope 1 beyond the last.
     fn lookup(&self, workload_ns: f64) -> f64 {
         let place = workload_ns / self.step_ns;
-        let at = place as usize;
+        // A conversion to and from 64 bits would be several times as many instructions.
+        let (at, from) = (place as u32 as usize, f64::from(place as u32));
         if at >= STEPS {
             return self.table[STEPS] + workload_ns - self.step_ns * STEPS as f64;
         }
-        self.table[at] + (place - at as f64) * (self.table[at + 1] - self.table[at])
+        self.table[at] + (place - from) * (self.table[at + 1] - self.table[at])
     }
 }
 
@@ -344,8 +357,8 @@ mod tests {
         }
         let mut price = Price::new();
         demand.price(&load, 1.0, &mut price);
-        assert!(price.of(0.0, 1e5) < 1e-3 * 100.0, "{}", price.of(0.0, 1e5));
-        let full = price.of(9.9e6, 1e5);
+        assert!(price.of(price.at(0.0), 1e5) < 1e-3 * 100.0, "{}", price.of(price.at(0.0), 1e5));
+        let full = price.of(price.at(9.9e6), 1e5);
         assert!((full / (1e-3 * 1e5 * 0.5) - 1.0).abs() < 0.1, "{full}: half of the time is used");
     }
 }
