@@ -125,6 +125,7 @@ fn start(model: &Arc<Model>) -> Result<Engine, Box<dyn Error>> {
         linger: Duration::ZERO,
         min_quality: None,
         pin_workers: false,
+        worker_nice: 0,
         record,
         max_parts: None,
         recovery: Backoff::default(),
