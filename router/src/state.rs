@@ -704,13 +704,10 @@ impl RouterState {
             };
             let linger = Duration::from_micros(self.config.linger_us);
             let rule = BatchRule { max_batch: self.path(first.path).max_batch, linger };
-            // Batches are planned with the whole margin and closed with half of it. Otherwise a
-            // small delay would cut a planned batch, and all behind it would be later still.
-            let service = |samples| {
-                0.5 * (self.upper_ns(first.path, samples) + self.service_ns(first.path, samples))
-            };
-            match batching::plan(self.path(first.path).queue.iter(), rule, others_due, service, now)
-            {
+            let service_ns = |samples| self.service_ns(first.path, samples);
+            let upper_ns = |samples| self.upper_ns(first.path, samples);
+            let queue = self.path(first.path).queue.iter();
+            match batching::plan(queue, rule, others_due, service_ns, upper_ns, now) {
                 Plan::Run { queries, samples } => return Choice::Run(first.path, queries, samples),
                 Plan::Wait { until } => {
                     passed |= 1 << first.path.0;
