@@ -182,14 +182,22 @@ impl Demand {
             f64::INFINITY
         };
         let total: f64 = self.classes.iter().map(|class| class.value).sum();
-        price.step_ns = load.budget_ns / STEPS as f64;
-        price.table = [0.0; STEPS + 1];
-        for class in self.classes.iter().filter(|class| class.value > 0.0) {
-            let service_ns = class.service / class.value;
+        let knees = self.classes.map(|class| {
+            let service_ns = class.service / class.value.max(f64::MIN_POSITIVE);
             let allowance_ns = (self.margin - 1.0) * (service_ns * service_ns + wait_square).sqrt();
             let knee_ns = (load.budget_ns - service_ns - allowance_ns).clamp(0.0, cap_ns);
+            if class.value > 0.0 { knee_ns } else { 0.0 }
+        });
+        // Up to the last knee, beyond which prices are full. A long budget may lie a hundred times beyond it.
+        price.step_ns = knees.iter().copied().fold(1.0, f64::max) / STEPS as f64;
+        price.table = [0.0; STEPS + 1];
+        price.full = 0.0;
+        for (class, knee_ns) in
+            self.classes.iter().zip(knees).filter(|(class, _)| class.value > 0.0)
+        {
             let share =
                 class.value / total * busy(measured, knee_ns * lanes / self.work_ns + lanes);
+            price.full += share;
             for (at, entry) in price.table.iter_mut().enumerate() {
                 *entry += share * potential(at as f64 * price.step_ns, knee_ns, theta);
             }
@@ -208,11 +216,20 @@ pub(super) struct Price {
     utilisation: f64,
     step_ns: f64,
     table: [f64; STEPS + 1],
+    /// The price beyond the table.
+    full: f64,
 }
 
 impl Price {
     pub(super) fn new() -> Self {
-        Self { scale: 0.0, lanes: 1.0, utilisation: 0.0, step_ns: 1.0, table: [0.0; STEPS + 1] }
+        Self {
+            scale: 0.0,
+            lanes: 1.0,
+            utilisation: 0.0,
+            step_ns: 1.0,
+            table: [0.0; STEPS + 1],
+            full: 0.0,
+        }
     }
 
     /// Correct predictions that later queries are expected to lose if `cost_ns` of lane time are
@@ -230,12 +247,12 @@ impl Price {
         (1.3 * self.utilisation).min(1.0).powi(idle.min(64) as i32)
     }
 
-    /// Linear between entries, and with slope 1 beyond the last.
+    /// Linear between entries, and with the full price beyond the last.
     fn lookup(&self, workload_ns: f64) -> f64 {
         let place = workload_ns / self.step_ns;
         let at = place as usize;
         if at >= STEPS {
-            return self.table[STEPS] + workload_ns - self.step_ns * STEPS as f64;
+            return self.table[STEPS] + self.full * (workload_ns - self.step_ns * STEPS as f64);
         }
         self.table[at] + (place - at as f64) * (self.table[at + 1] - self.table[at])
     }
@@ -325,25 +342,43 @@ mod tests {
         assert!((busy(3.0, 1e6) - 1.0).abs() < 1e-12);
     }
 
-    #[test]
-    fn the_price_is_nothing_when_idle_and_full_at_the_knee() {
+    /// The price where a query of 100 µs on the cheapest path and 300 µs on the most accurate comes every `gap_us`.
+    fn price_of(gap_us: u64, budget_ns: f64) -> Price {
         let mut load = Load::default();
         let mut demand = Demand::default();
         for at in 0..2_000 {
-            let weight = load.arrived(Time::from_micros(200 * at), 10e6);
+            let weight = load.arrived(Time::from_micros(gap_us * at), budget_ns);
             let offer = Offer {
                 work_ns: 100_000.0,
                 dearest_ns: 300_000.0,
                 batch_ns: 600_000.0,
                 density: 1e-3,
                 value: 100.0,
-                budget_ns: 10e6,
+                budget_ns,
                 margin: 1.2,
             };
             demand.offered(&load, weight, &offer);
         }
         let mut price = Price::new();
         demand.price(&load, 1.0, &mut price);
+        price
+    }
+
+    #[test]
+    fn a_long_budget_does_not_make_time_on_an_idle_device_dear() {
+        // The limit is a few queries above an idle device, at a thousandth of the budget.
+        for budget_ns in [10e6, 200e6, 2e9] {
+            let price = price_of(200, budget_ns);
+            let idle = price.of(0.0, 3e5);
+            assert!(idle < 0.01 * 1e-3 * 3e5, "{idle} at a budget of {budget_ns} ns");
+            let full = price.of(0.99 * budget_ns, 1e5);
+            assert!((full / (1e-3 * 1e5 * 0.5) - 1.0).abs() < 0.1, "{full} at {budget_ns} ns");
+        }
+    }
+
+    #[test]
+    fn the_price_is_nothing_when_idle_and_full_at_the_knee() {
+        let price = price_of(200, 10e6);
         assert!(price.of(0.0, 1e5) < 1e-3 * 100.0, "{}", price.of(0.0, 1e5));
         let full = price.of(9.9e6, 1e5);
         assert!((full / (1e-3 * 1e5 * 0.5) - 1.0).abs() < 0.1, "{full}: half of the time is used");
