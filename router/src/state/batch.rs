@@ -17,8 +17,8 @@ pub struct Batch {
     /// The queries and parts of queries to run, most urgent first.
     pub queries: Vec<Queued>,
     /// Filled in when the batch is reported: the queries that are over with it. Those that
-    /// [completed](RouterState::completed) are answered, parts of theirs that ran elsewhere
-    /// included; those that [failed](RouterState::failed) are lost as a whole.
+    /// [completed](super::RouterState::completed) are answered, parts of theirs that ran elsewhere
+    /// included; those that [failed](super::RouterState::failed) are lost as a whole.
     pub ended: Vec<Queued>,
     /// Queries whose deadline passed while they waited. They are out of the queue and must be
     /// answered as such, also when there is nothing to run.
