@@ -107,8 +107,9 @@ impl RouterState {
         (batch_ns <= longest_ns).then_some(batch_ns * share)
     }
 
-    /// Predicts for every path of a device, into the list by path; batches longer than `longest_ns` are not counted on. One loop without branches that depend on a prediction,
-    /// so that a processor works on several paths at a time.
+    /// Predicts for every path of a device, into the list by path, what [`predict_in`](Self::predict_in) does for one;
+    /// batches longer than `longest_ns` are not counted on. One loop without branches that depend on a
+    /// prediction, so that a processor works on several paths at a time.
     pub(crate) fn predict_all(
         &self,
         view: &DeviceView,
