@@ -17,4 +17,5 @@ pub mod repository;
 pub mod security;
 pub mod service;
 pub mod status;
+mod time;
 pub mod top;

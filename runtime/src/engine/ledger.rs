@@ -7,6 +7,7 @@ use mprec_router::MAX_SAMPLES;
 use crate::{
     metrics::Counter,
     service::{BatchWork, Memory, PathWork, Spent, Stages},
+    time::nanos,
 };
 
 /// Classes of batch sizes: up to 1, 2, 4 and so on. Sizes of their own would be as many as clients like.
@@ -139,10 +140,6 @@ impl StageTotals {
             output: Duration::from_nanos(self.output.get()),
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn unix_ms() -> u64 {

@@ -28,11 +28,12 @@ use super::{
     encode::{Encoded, decode},
     report::LoadReport,
     rows::{RequestRows, Rows},
-    tally::{End, Ended, Tally, histogram, nanos},
+    tally::{End, Ended, Tally, histogram},
 };
 use crate::{
     endpoint::{ErrorCode, SLA_HEADER},
     http::HEADER_LENGTH,
+    time::nanos,
 };
 
 /// Connections that are made before the first query is due.

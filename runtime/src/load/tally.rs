@@ -8,7 +8,7 @@ use super::{
     encode::Decoded,
     report::{CdfPoint, LoadReport, PathLoad, Window},
 };
-use crate::endpoint::ErrorCode;
+use crate::{endpoint::ErrorCode, time::nanos};
 
 /// Width of a window of the time series.
 const WINDOW: Duration = Duration::from_millis(250);
@@ -222,10 +222,6 @@ impl Path {
     fn new() -> Self {
         Self { latencies: histogram(), in_time: 0, samples: 0, samples_in_time: 0, quality: 0.0 }
     }
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An empty histogram of nanoseconds.

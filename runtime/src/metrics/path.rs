@@ -8,7 +8,7 @@ use std::{
 use mprec_backends::CacheStatistics;
 
 use super::instrument::{Counter, Gauge, Histogram, Level, Sum};
-use crate::service::Answer;
+use crate::{service::Answer, time::nanos};
 
 /// The metrics of one path.
 #[derive(Debug)]
@@ -148,8 +148,7 @@ impl PathMetrics {
         self.queued.set(i64::try_from(observation.queued).unwrap_or(i64::MAX));
         self.batches.reach(observation.batches);
         self.batch_samples.reach(observation.batch_samples);
-        let nanos = u64::try_from(observation.batch_time.as_nanos()).unwrap_or(u64::MAX);
-        self.batch_nanos.reach(nanos);
+        self.batch_nanos.reach(nanos(observation.batch_time));
         self.accuracy.set(observation.accuracy);
         self.workers.set(observation.workers.into());
         self.correction.set(observation.correction);

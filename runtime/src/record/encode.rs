@@ -8,9 +8,10 @@ use mprec_router::{
 };
 
 use super::{
-    event::{Ending, Entry, has_parts, nanos, short},
+    event::{Ending, Entry, has_parts, short},
     varint::{put, put_near},
 };
+use crate::time::nanos;
 
 /// The kinds of record. Append, never change.
 pub(super) mod kind {

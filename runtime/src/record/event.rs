@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::time::nanos;
 use mprec_router::{
     Batch, Decision, DeviceId, Health, LaneId, Next, PathId, Query, QueryId, Queued, Refusal, Time,
 };
@@ -165,10 +166,6 @@ pub(super) fn storable(decision: Decision) -> Decision {
         }
         admit @ Decision::Admit(_) => admit,
     }
-}
-
-pub(super) fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn ids(queries: &[Queued]) -> Vec<QueryId> {
