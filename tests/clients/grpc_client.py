@@ -126,7 +126,9 @@ def check_infer(server, model, metadata, url):
     said = response.parameters
     assert "@" in said["path"].string_param and said["variant"].string_param, said
     assert 0 < said["quality"].double_param <= 1
-    assert said["batch_samples"].int64_param >= SAMPLES and said["compute_us"].int64_param > 0
+    # A query that was split ran in batches of its parts, which are smaller than it is.
+    assert said["batch_samples"].int64_param > 0, said
+    assert said["compute_us"].int64_param > 0, said
 
     outputs = [client.InferRequestedOutput("scores")]
     for extra in (
