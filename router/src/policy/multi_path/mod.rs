@@ -56,19 +56,23 @@
 //! where `split` finds that better, and not over devices. Queries with a quality floor count as demand
 //! like others, although they cannot be downgraded below it.
 
+mod device;
+mod judge;
+mod learn;
+
 use std::time::Duration;
 
+use self::{
+    device::DeviceMemory,
+    judge::{Candidate, Judge},
+};
 use super::{
-    Policy, PolicyName, admit_as,
-    dominance::Dominance,
-    pool::Pool,
-    price::{Demand, Level, Load, Offer, Price},
-    refuse_unusable,
+    Policy, PolicyName, admit_as, dominance::Dominance, pool::Pool, price::Load, refuse_unusable,
 };
 use crate::{
-    Decision, Health, PathId, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
-    predict::{DeviceView, Outlook, Prediction},
-    split::{self, Judge as _, Splittable, Way},
+    Decision, Health, Profiles, Query, Reason, Refusal, RefuseReason, RouterState, Time,
+    predict::Outlook,
+    split::{self, Judge as _, Splittable},
 };
 
 /// Stepping up to a more accurate path than the last one must be worth this many times its price.
@@ -97,148 +101,16 @@ pub struct MultiPath {
     hysteresis: f64,
 }
 
-#[derive(Debug, Clone)]
-struct DeviceMemory {
-    lanes: f64,
-    demand: Demand,
-    price: Price,
-    /// Accuracy of the last path taken here while the most accurate one was free to take.
-    level: f64,
-    // What follows belongs to one decision.
-    view: Option<DeviceView>,
-    workload: Level,
-    /// Lanes that are idle now, and the probability that those which a whole query leaves become busy.
-    idle: usize,
-    rush: f64,
-    cheapest_ns: f64,
-    /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
-    batched_ns: f64,
-    /// The share of what the query would earn on other devices that can be counted on.
-    fallback: f64,
-    soonest_ns: f64,
-    best_score: f64,
-    density: f64,
-    /// The most accurate candidate that could be in time on an idle machine.
-    top: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    path: PathId,
-    device: usize,
-    accuracy: f64,
-    prediction: Prediction,
-    sure: bool,
-    /// Probability that it would be in time on an idle device.
-    alone: f64,
-    chance: f64,
-    score: f64,
-}
-
-/// How a query is judged on one path.
-#[derive(Clone, Copy)]
-struct Judge<'d> {
-    device: &'d DeviceMemory,
-    at: usize,
-    path: PathId,
-    accuracy: f64,
-    /// Correct predictions that an answer is worth.
-    value: f64,
-    /// The query's whole time budget, and what is left of it.
-    full_ns: f64,
-    budget_ns: f64,
-    waiting_share: f64,
-    step_up: f64,
-    /// The price of the lane time that the whole takes.
-    whole_price: f64,
-    /// Whether no parts are looked at where the whole is sure.
-    is_whole_if_sure: bool,
-}
-
-impl split::Judge for Judge<'_> {
-    type Way = Candidate;
-
-    // Where it is a part of the loop over the paths, nothing goes through memory.
-    #[inline(always)]
-    fn judge(self, prediction: Prediction) -> Candidate {
-        let Self { device, at, path, accuracy, value, .. } = self;
-        let Self { full_ns, budget_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
-        let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
-        let harmless = prediction.slack_behind_ns == f64::INFINITY
-            || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
-        let sure = harmless && prediction.wait_ns <= waiting_share * spare_ns;
-        let alone = if sure { 1.0 } else { prediction.chance(full_ns + prediction.wait_ns) };
-        let service_spare_ns = budget_ns - prediction.service_ns;
-        let may_wait =
-            waiting_share >= 1.0 || prediction.wait_ns <= waiting_share * service_spare_ns;
-        // The probability that lanes which this query leaves idle become busy.
-        let (price, rush) = match prediction.parts as usize {
-            1 => (self.whole_price, device.rush),
-            parts => (
-                device.price.of(device.workload, prediction.cost_ns),
-                device.price.become_busy(device.idle.saturating_sub(parts)),
-            ),
-        };
-        let harm = price * rush * step_up;
-        // What a surer and better path of the device beats in any case needs no closer look.
-        let is_beaten =
-            sure && is_whole_if_sure && device.best_score > 0.0 && value - harm < device.best_score;
-        let chance = if is_beaten {
-            1.0
-        } else if harmless && may_wait {
-            prediction.chance(budget_ns)
-        } else {
-            0.0
-        };
-        let score = value * chance - harm;
-        Candidate { path, device: at, accuracy, prediction, sure, alone, chance, score }
-    }
-}
-
-impl Candidate {
-    fn unjudged(path: PathId, device: usize, accuracy: f64, prediction: Prediction) -> Self {
-        let (sure, alone, chance, score) = (false, 0.0, 0.0, 0.0);
-        Self { path, device, accuracy, prediction, sure, alone, chance, score }
-    }
-}
-
-impl Way for Candidate {
-    fn is_sure(&self) -> bool {
-        self.sure
-    }
-
-    fn score(&self) -> f64 {
-        self.score
-    }
-
-    fn prediction(&self) -> &Prediction {
-        &self.prediction
-    }
-}
-
 impl MultiPath {
     /// Starts without any knowledge of the load.
     pub fn new(profiles: &Profiles) -> Self {
-        let device = |lanes: u32| DeviceMemory {
-            lanes: f64::from(lanes),
-            demand: Demand::default(),
-            level: 1.0,
-            view: None,
-            price: Price::new(),
-            workload: Level::default(),
-            idle: 0,
-            rush: 1.0,
-            cheapest_ns: 0.0,
-            batched_ns: 0.0,
-            fallback: 0.0,
-            soonest_ns: 0.0,
-            best_score: 0.0,
-            density: 0.0,
-            top: None,
-        };
         Self {
             load: Load::default(),
-            devices: profiles.devices().iter().map(|profile| device(profile.lanes)).collect(),
+            devices: profiles
+                .devices()
+                .iter()
+                .map(|device| DeviceMemory::new(device.lanes))
+                .collect(),
             outlooks: vec![Outlook::NONE; profiles.paths().len()],
             prices: vec![0.0; profiles.paths().len()],
             candidates: Vec::with_capacity(profiles.paths().len()),
@@ -418,81 +290,5 @@ impl Policy for MultiPath {
         };
         let downgraded = chosen.accuracy < most_accurate;
         admit_as(chosen.path, &chosen.prediction, downgraded, reason, now)
-    }
-}
-
-impl MultiPath {
-    /// Counts the query as demand on the device that took it, or would have been first to.
-    fn learn(
-        &mut self,
-        query: &Query,
-        state: &RouterState,
-        weight: f64,
-        chosen: Option<&Candidate>,
-    ) {
-        let samples = f64::from(query.samples());
-        let speeds = self.devices.iter().map(|device| device.lanes / device.batched_ns.max(1.0));
-        self.pool.offered(weight, speeds);
-        // The two best devices, by what the query is worth there.
-        let (mut first, mut second) = ((usize::MAX, 0.0), 0.0);
-        for (at, device) in self.devices.iter_mut().enumerate() {
-            device.top = None;
-            device.fallback = self.pool.fallback(&self.load, at);
-            if device.best_score > first.1 {
-                second = first.1;
-                first = (at, device.best_score);
-            } else if device.best_score > second {
-                second = device.best_score;
-            }
-        }
-        for (at, candidate) in self.candidates.iter().enumerate() {
-            // What the query could still earn if this device had no time for it.
-            let device = &mut self.devices[candidate.device];
-            let other = if candidate.device == first.0 { second } else { first.1 };
-            let elsewhere = other * device.fallback;
-            let earned = (samples * candidate.accuracy * candidate.alone - elsewhere).max(0.0);
-            device.density = device.density.max(earned / candidate.prediction.cost_ns.max(1.0));
-            // What is too large for its deadline on an idle machine competes with nothing.
-            let above = |top: usize| candidate.accuracy >= self.candidates[top].accuracy;
-            if candidate.alone >= LEAST_CHANCE && device.top.is_none_or(above) {
-                device.top = Some(at);
-            }
-        }
-        let soonest = || {
-            let devices = self.devices.iter().enumerate();
-            devices.min_by(|(_, a), (_, b)| a.soonest_ns.total_cmp(&b.soonest_ns)).map(|(at, _)| at)
-        };
-        let taker = chosen.map(|chosen| chosen.device).or_else(soonest);
-        let budget_ns = query.deadline().nanos_from(query.arrival());
-        for (at, device) in self.devices.iter_mut().enumerate() {
-            if !device.cheapest_ns.is_finite() {
-                continue;
-            }
-            let mut offer = Offer {
-                work_ns: 0.0,
-                dearest_ns: 0.0,
-                batch_ns: 0.0,
-                density: device.density,
-                value: 0.0,
-                budget_ns,
-                margin: 1.0,
-            };
-            if let Some(top) = device.top.filter(|_| Some(at) == taker) {
-                let top = &self.candidates[top];
-                offer.work_ns = device.cheapest_ns;
-                offer.dearest_ns = top.prediction.cost_ns;
-                offer.batch_ns = state.full_batch_ns(top.path);
-                offer.value = samples * top.accuracy;
-                offer.margin = state.path(top.path).correction.margin(query.samples());
-            }
-            device.demand.offered(&self.load, weight, &offer);
-        }
-        if let Some(chosen) = chosen {
-            let here = self.candidates.iter().filter(|other| other.device == chosen.device);
-            let top = here.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
-            if top.is_some_and(|top| top.sure) {
-                self.devices[chosen.device].level = chosen.accuracy;
-            }
-        }
     }
 }
