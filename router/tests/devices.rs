@@ -35,15 +35,19 @@ fn run(policy: &PolicyName, rate: f64, sla_ms: u64, queries: usize) -> Report {
     simulate(&machine(), policy, &trace, &config).expect("a report")
 }
 
-/// Before the load is known, queries take the best path; that must not take a device that nothing else replaces from
-/// those that come while its queue drains.
+/// The first query has an idle machine. Those after it must not fill it with the best path before the load is
+/// known, and a device that gains by batching must not be left idle while the queues of another fill.
 #[test]
-fn a_cold_start_into_overload_does_not_fill_a_device_with_its_dearest_path() {
+fn a_cold_start_into_overload_loses_little() {
     for (rate, sla_ms) in [(75_000.0, 200), (110_000.0, 100), (180_000.0, 200)] {
         let ours = run(&PolicyName::MultiPath, rate, sla_ms, 6_000);
         let fastest = run(&PolicyName::Fastest, rate, sla_ms, 6_000);
         let ratio = ours.correct_in_time_per_s / fastest.correct_in_time_per_s;
-        assert!(ratio > 0.9, "{ratio} at {rate} queries/s, SLA {sla_ms} ms");
+        assert!(ratio > 0.99, "{ratio} at {rate} queries/s, SLA {sla_ms} ms");
+        let cheap = |name: &str| name.starts_with("table");
+        let dear = ours.paths.iter().filter(|(name, _)| !cheap(name));
+        let dear: u64 = dear.map(|(_, path)| path.answered).sum();
+        assert!(dear <= 1, "{dear} on dear paths at {rate} queries/s, SLA {sla_ms} ms");
     }
 }
 

@@ -8,7 +8,7 @@
 //! and nothing while `u < 1½`. And where all devices together cannot carry the load, each is the other's way out only until both are full,
 //! so that nothing counts as one and time has its whole price at once.
 
-use super::price::Load;
+use super::price::{Load, Machine};
 
 /// Utilisation of all devices together at which they begin not to stand in for each other, and that from
 /// which they do not at all.
@@ -42,11 +42,22 @@ impl Pool {
         }
     }
 
+    /// Mean time that a query takes of the whole machine, nanoseconds.
+    pub(super) fn mean_ns(&self) -> f64 {
+        self.all_ns
+    }
+
+    /// The load on the whole machine.
+    pub(super) fn machine(&self, load: &Load) -> Machine {
+        let utilisation = load.utilisation(self.all_ns);
+        let fullness = (utilisation - FULL.0) / (FULL.1 - FULL.0);
+        Machine { utilisation, fullness: fullness.clamp(0.0, 1.0) }
+    }
+
     /// The share of what queries would earn on other devices than this that can be counted on.
     pub(super) fn fallback(&self, load: &Load, device: usize) -> f64 {
-        let room = (FULL.1 - load.utilisation(self.all_ns)) / (FULL.1 - FULL.0);
         let alone = load.utilisation(self.without_ns[device]).max(1.5);
         let lost = (1.0 - 0.5 / (alone - 1.0)) * (1.0 - 1.0 / alone);
-        room.clamp(0.0, 1.0) * (1.0 - lost)
+        (1.0 - self.machine(load).fullness) * (1.0 - lost)
     }
 }

@@ -12,9 +12,6 @@ const WINDOW: (f64, f64) = (256.0, 8_192.0);
 const BUDGETS: f64 = 8.0;
 /// A price table is used for this many decisions.
 const REFRESH: u64 = 128;
-/// Arrivals that a load is taken to have had too little of before the first: so long as less is known,
-/// an idle machine is taken to be one.
-const PRIOR: f64 = 8.0;
 /// Utilisation of the most accurate path at which its own queue begins not to count, and that at
 /// which it counts no more.
 const FULL: (f64, f64) = (1.0, 1.1);
@@ -29,25 +26,34 @@ const CLASSES: [f64; 7] = [0.03, 0.1, 0.2, 0.35, 0.5, 0.75, f64::INFINITY];
 #[derive(Debug, Clone, Default)]
 pub(super) struct Load {
     arrivals: u64,
-    last: Time,
+    last: Option<Time>,
     gap_ns: f64,
     gap_square: f64,
     budget_ns: f64,
 }
 
 impl Load {
+    /// Nothing counted, and Poisson arrivals taken to come every `gap_ns`.
+    pub(super) fn with_gap(gap_ns: f64) -> Self {
+        Self { gap_ns, gap_square: 2.0 * gap_ns * gap_ns, ..Self::default() }
+    }
+
+    /// Whether nothing was counted.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.arrivals == 0
+    }
+
     /// Counts an arrival; returns the weight that the other averages give to it.
     pub(super) fn arrived(&mut self, now: Time, budget_ns: f64) -> f64 {
         self.arrivals += 1;
         let weight = self.weight();
         self.budget_ns += weight * (budget_ns - self.budget_ns);
-        if self.arrivals > 1 {
-            let gap_ns = now.nanos_from(self.last).max(0.0);
-            let weight = weight.max(1.0 / (self.arrivals - 1) as f64);
+        if let Some(last) = self.last {
+            let gap_ns = now.nanos_from(last).max(0.0);
             self.gap_ns += weight * (gap_ns - self.gap_ns);
             self.gap_square += weight * (gap_ns * gap_ns - self.gap_square);
         }
-        self.last = now;
+        self.last = Some(now);
         weight
     }
 
@@ -61,17 +67,9 @@ impl Load {
         (1.0 / window).max(1.0 / self.arrivals as f64)
     }
 
-    /// The share of the time that queries of this mean length take; of few of them it says little, and it is low.
+    /// The share of the time that queries of this mean length take.
     pub(super) fn utilisation(&self, mean_ns: f64) -> f64 {
-        if self.gap_ns <= 0.0 {
-            return 0.0;
-        }
-        mean_ns / self.gap_ns * self.known()
-    }
-
-    /// How far what was seen is to be trusted, below 1: little of a load says little.
-    fn known(&self) -> f64 {
-        self.arrivals as f64 / (self.arrivals as f64 + PRIOR)
+        if self.gap_ns > 0.0 { mean_ns / self.gap_ns } else { 0.0 }
     }
 
     /// Squared coefficient of variation of the gaps: 1 for Poisson arrivals, 0 for a metronome.
@@ -92,6 +90,8 @@ pub(super) struct Offer {
     pub(super) dearest_ns: f64,
     /// Lane time of a full batch on that path.
     pub(super) batch_ns: f64,
+    /// The part of a full batch's lane time, on the cheapest path, that does not depend on what is in it.
+    pub(super) shared_ns: f64,
     /// What a nanosecond of lane time could have earned.
     pub(super) density: f64,
     /// Correct predictions it is worth.
@@ -102,6 +102,15 @@ pub(super) struct Offer {
     pub(super) margin: f64,
 }
 
+/// The load on all devices together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Machine {
+    /// Offered work over what they can do, every one on its cheapest path.
+    pub(super) utilisation: f64,
+    /// How far they are from carrying it: 0 if they can, 1 if they cannot.
+    pub(super) fullness: f64,
+}
+
 /// The demand on one device, counted in the lane time of its cheapest path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Demand {
@@ -109,6 +118,7 @@ pub(super) struct Demand {
     work_square: f64,
     dearest_ns: f64,
     batch_ns: f64,
+    shared_ns: f64,
     margin: f64,
     /// What a nanosecond of lane time earns: correct predictions, above what the query could
     /// have earned elsewhere. An average of ratios: where queries join batches, the cheap ones weigh
@@ -129,7 +139,7 @@ impl Demand {
     /// Counts an offered query.
     pub(super) fn offered(&mut self, load: &Load, weight: f64, offer: &Offer) {
         let work_ns = offer.work_ns;
-        self.dispersion.arrived(load.last, work_ns, load.budget_ns);
+        self.dispersion.arrived(load.last.unwrap_or_default(), work_ns, load.budget_ns);
         let mean = |average: &mut f64, value: f64| *average += weight * (value - *average);
         mean(&mut self.work_ns, work_ns);
         mean(&mut self.work_square, work_ns * work_ns);
@@ -139,6 +149,7 @@ impl Demand {
         }
         mean(&mut self.dearest_ns, offer.dearest_ns);
         mean(&mut self.batch_ns, offer.batch_ns);
+        mean(&mut self.shared_ns, offer.shared_ns);
         mean(&mut self.margin, offer.margin);
         let share = work_ns / offer.budget_ns;
         let here = CLASSES.iter().position(|&end| share <= end).unwrap_or(CLASSES.len() - 1);
@@ -149,8 +160,8 @@ impl Demand {
         }
     }
 
-    /// Writes the price list of this device for the present load.
-    pub(super) fn price(&self, load: &Load, lanes: f64, price: &mut Price) {
+    /// Writes the price list of this device for the present load, given that on all devices together.
+    pub(super) fn price(&self, load: &Load, machine: Machine, lanes: f64, price: &mut Price) {
         price.scale = 0.0;
         if self.work_ns <= 0.0 || load.gap_ns <= 0.0 {
             return;
@@ -162,7 +173,9 @@ impl Demand {
         let variance = self.dispersion.of(self.work_ns).unwrap_or(0.0).max(from_gaps).max(0.2);
         let measured = self.work_ns / (load.gap_ns * lanes);
         let seen = (2.0 / load.weight()).min(load.arrivals as f64);
-        let utilisation = measured * load.known() * (1.0 + (variance / seen).sqrt());
+        // What other devices take is not seen here until they are full.
+        let expected = measured.max(machine.fullness * machine.utilisation);
+        let utilisation = expected * (1.0 + (variance / seen).sqrt());
         let theta = decay(utilisation, variance) * lanes / self.work_ns;
 
         // Room for the prediction's own allowance after a wait of the whole budget.
@@ -192,14 +205,18 @@ impl Demand {
         price.step_ns = knees.iter().copied().fold(1.0, f64::max) / STEPS as f64;
         price.table = [0.0; STEPS + 1];
         price.full = 0.0;
+        // In overload a lane does not idle. While no more waits than fits a batch, what comes meanwhile
+        // joins it, and the fixed part of a batch is paid whatever is done now.
+        let free_ns = machine.fullness * self.shared_ns;
         for (class, knee_ns) in
             self.classes.iter().zip(knees).filter(|(class, _)| class.value > 0.0)
         {
             let share =
-                class.value / total * busy(measured, knee_ns * lanes / self.work_ns + lanes);
+                class.value / total * busy(expected, knee_ns * lanes / self.work_ns + lanes);
             price.full += share;
             for (at, entry) in price.table.iter_mut().enumerate() {
-                *entry += share * potential(at as f64 * price.step_ns, knee_ns, theta);
+                let workload_ns = (at as f64 * price.step_ns - free_ns).max(0.0);
+                *entry += share * potential(workload_ns, knee_ns, theta);
             }
         }
         price.utilisation = measured;
@@ -365,6 +382,7 @@ mod tests {
                 work_ns: 100_000.0,
                 dearest_ns: 300_000.0,
                 batch_ns: 600_000.0,
+                shared_ns: 0.0,
                 density: 1e-3,
                 value: 100.0,
                 budget_ns,
@@ -373,7 +391,7 @@ mod tests {
             demand.offered(&load, weight, &offer);
         }
         let mut price = Price::new();
-        demand.price(&load, 1.0, &mut price);
+        demand.price(&load, Machine::default(), 1.0, &mut price);
         price
     }
 

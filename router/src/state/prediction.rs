@@ -213,7 +213,7 @@ impl RouterState {
     }
 
     /// Predicted service time of a batch.
-    pub(super) fn service_ns(&self, path: PathId, samples: u32) -> f64 {
+    pub(crate) fn service_ns(&self, path: PathId, samples: u32) -> f64 {
         let mean_ns = self.profiles.path(path).service.mean_ns(samples);
         mean_ns * self.path(path).correction.factor(samples)
     }

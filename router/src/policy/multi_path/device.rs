@@ -20,6 +20,8 @@ pub(super) struct DeviceMemory {
     pub(super) cheapest_ns: f64,
     /// Lane time of the query on its cheapest path, within large batches; infinite if no path is in time.
     pub(super) batched_ns: f64,
+    /// The part of a full batch on that path that does not depend on what is in it.
+    pub(super) shared_ns: f64,
     /// The share of what the query would earn on other devices that can be counted on.
     pub(super) fallback: f64,
     pub(super) soonest_ns: f64,
@@ -43,6 +45,7 @@ impl DeviceMemory {
             rush: 1.0,
             cheapest_ns: 0.0,
             batched_ns: 0.0,
+            shared_ns: 0.0,
             fallback: 0.0,
             soonest_ns: 0.0,
             best_score: 0.0,

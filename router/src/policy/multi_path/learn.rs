@@ -1,16 +1,52 @@
 //! What a query says about the load.
 
 use super::{Candidate, LEAST_CHANCE, MultiPath};
-use crate::{Query, RouterState, policy::price::Offer};
+use crate::{
+    Decision, Query, RouterState, Time,
+    policy::price::{Load, Offer},
+};
+
+/// Whose demand a query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takers {
+    /// That of the device that takes it, or would be first to.
+    Chosen,
+    /// That of every device.
+    All,
+}
 
 impl MultiPath {
-    /// Counts the query as demand on the device that took it, or would have been first to.
+    /// Decides the first query, and takes the machine to be offered as many like it as it can answer.
+    ///
+    /// The machine is idle, so the first query has it. But a load is not light because little was seen of it: the next
+    /// few queries of a heavy one would fill the machine for up to a time budget, and those of a light one lose a fraction of a
+    /// percent of one query, until they are seen to come slowly.
+    pub(super) fn begin(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
+        let decision = self.clone().choose(query, state, now, Takers::Chosen);
+        // What lane time earns depends on how full the machine is, and that on how long a query takes.
+        let mut rehearsed = self.clone();
+        rehearsed.choose(query, state, now, Takers::All);
+        let mean_ns = rehearsed.pool.mean_ns();
+        if mean_ns <= 0.0 {
+            // No path is up: the next query is the first.
+            return decision;
+        }
+        self.load = Load::with_gap(mean_ns);
+        self.choose(query, state, now, Takers::All);
+        for device in &mut self.devices {
+            device.level = 1.0;
+        }
+        decision
+    }
+
+    /// Counts the query as demand on the device that took it, or would have been first to; or on all.
     pub(super) fn learn(
         &mut self,
         query: &Query,
         state: &RouterState,
         weight: f64,
         chosen: Option<&Candidate>,
+        takers: Takers,
     ) {
         let samples = f64::from(query.samples());
         let speeds = self.devices.iter().map(|device| device.lanes / device.batched_ns.max(1.0));
@@ -54,12 +90,13 @@ impl MultiPath {
                 work_ns: 0.0,
                 dearest_ns: 0.0,
                 batch_ns: 0.0,
+                shared_ns: device.shared_ns,
                 density: device.density,
                 value: 0.0,
                 budget_ns,
                 margin: 1.0,
             };
-            if let Some(top) = device.top.filter(|_| Some(at) == taker) {
+            if let Some(top) = device.top.filter(|_| Some(at) == taker || takers == Takers::All) {
                 let top = &self.candidates[top];
                 offer.work_ns = device.cheapest_ns;
                 offer.dearest_ns = top.prediction.cost_ns;

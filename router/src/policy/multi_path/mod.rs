@@ -37,13 +37,23 @@
 //!
 //! `ρ`, `σ²` and `v` are averages over recent arrivals; `σ²` comes from sizes and gaps, or from the
 //! work within whole time budgets where that varies more, so that bursts that last raise the price
-//! (see `dispersion`). Where the model is rough, these adjust it, each on the careful side but the first:
-//! a load of which little was seen is taken to be light;
+//! (see `dispersion`). Where the model is rough, these adjust it, each on the careful side:
+//! after the first query, which has an idle machine, the load is taken to be what the machine can just
+//! carry, until it is seen (see `begin`);
 //! `ρ` is raised by its own standard error; `K` differs between small and large queries, so prices
 //! are averaged over size classes, weighted by value; a `K` far beyond what is needed to use idle
 //! time is lowered, since a longer queue buys no more accuracy and leaves no room for bursts, but
 //! not below the queue of a load that the most accurate path can carry alone; and
 //! work that leaves lanes idle is cheaper by the probability that those become busy.
+//!
+//! # Overload
+//!
+//! Where all devices together cannot carry the load (see `pool`), a device's own share of it says too
+//! little, since what others take now comes to it once they are full: `ρ` is then that of the machine. And
+//! batches are full, so that work is no longer what a query takes alone. Who begins a batch pays for its share
+//! of a full one, and not for the part that others will share; and as long as less waits than fits a
+//! batch, time is free: what comes meanwhile runs in the next batch in any case. Without these, a device that
+//! gains much by batching (a GPU) is left idle while the queues of others fill.
 //!
 //! # Hysteresis
 //!
@@ -65,6 +75,7 @@ use std::time::Duration;
 use self::{
     device::DeviceMemory,
     judge::{Candidate, Judge},
+    learn::Takers,
 };
 use super::{
     Policy, PolicyName, admit_as, dominance::Dominance, pool::Pool, price::Load, refuse_unusable,
@@ -142,6 +153,21 @@ impl Policy for MultiPath {
     }
 
     fn decide(&mut self, query: &Query, state: &RouterState, now: Time) -> Decision {
+        if self.load.is_unknown() {
+            return self.begin(query, state, now);
+        }
+        self.choose(query, state, now, Takers::Chosen)
+    }
+}
+
+impl MultiPath {
+    fn choose(
+        &mut self,
+        query: &Query,
+        state: &RouterState,
+        now: Time,
+        takers: Takers,
+    ) -> Decision {
         let samples = f64::from(query.samples());
         let full_ns = query.deadline().nanos_from(query.arrival());
         let weight = self.load.arrived(now, full_ns.min(LONGEST_BUDGET_NS));
@@ -152,12 +178,13 @@ impl Policy for MultiPath {
         let budget_ns = query.deadline().nanos_from(now);
         let waiting_share = self.waiting_share(query);
 
+        let machine = self.pool.machine(&self.load);
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             let (samples, outlooks) = (query.samples(), &mut self.outlooks);
             state.predict_all(&view, samples, now, 0.5 * full_ns, outlooks);
             if self.load.due() {
-                device.demand.price(&self.load, device.lanes, &mut device.price);
+                device.demand.price(&self.load, machine, device.lanes, &mut device.price);
             }
             device.workload = device.price.at(state.workload_ns(view.device, now));
             device.idle = state.lanes(view.device).idle();
@@ -165,12 +192,16 @@ impl Policy for MultiPath {
             device.view = Some(view);
             device.cheapest_ns = f64::INFINITY;
             device.batched_ns = f64::INFINITY;
+            device.shared_ns = 0.0;
             device.soonest_ns = f64::INFINITY;
             device.best_score = 0.0;
             device.density = 0.0;
             // Apart from the loop below, so that a processor looks up several at a time.
             for path in &state.profiles().devices()[at].paths {
-                let cost_ns = self.outlooks[usize::from(path.0)].whole.cost_ns;
+                let Outlook { whole, batched_ns } = self.outlooks[usize::from(path.0)];
+                // In overload, whoever begins a batch does not pay alone for what others will share.
+                let cost_ns =
+                    whole.cost_ns + machine.fullness * (batched_ns - whole.cost_ns).min(0.0);
                 self.prices[usize::from(path.0)] = device.price.of(device.workload, cost_ns);
             }
         }
@@ -194,8 +225,11 @@ impl Policy for MultiPath {
                 let Some(view) = &device.view else { continue };
                 let Outlook { whole: prediction, batched_ns } = self.outlooks[usize::from(path.0)];
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
-                if prediction.service_ns <= full_ns {
-                    device.batched_ns = device.batched_ns.min(batched_ns);
+                if prediction.service_ns <= full_ns && batched_ns < device.batched_ns {
+                    device.batched_ns = batched_ns;
+                    let alone_ns = state.service_ns(path, query.samples());
+                    device.shared_ns =
+                        (1.0 - batched_ns / alone_ns).max(0.0) * state.full_batch_ns(path);
                 }
                 let accuracy = state.profiles().path(path).accuracy;
                 if accuracy < query.min_quality() {
@@ -265,7 +299,7 @@ impl Policy for MultiPath {
         let chosen = best(true, &self.candidates)
             .or_else(|| best(false, &self.candidates).filter(|chance| chance.score > 0.0));
 
-        self.learn(query, state, weight, chosen.as_ref());
+        self.learn(query, state, weight, chosen.as_ref(), takers);
         let Some(chosen) = chosen else {
             if self.candidates.is_empty() {
                 return refuse_unusable(query, state, state.profiles().ids());
