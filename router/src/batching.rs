@@ -149,6 +149,7 @@ mod tests {
             deadline,
             promised: deadline,
             begins: true,
+            spare: crate::lateness::Spare::new(1.0),
         }
     }
 

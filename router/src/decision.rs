@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PathId, Time};
+use crate::{PathId, Time, lateness::Spare};
 
 /// The answer to one query: a path, or a refusal. Nothing else happens to a query at admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,14 @@ pub struct Admission {
     pub downgraded: bool,
     /// Why this path.
     pub reason: Reason,
+}
+
+impl Admission {
+    /// What it has to spare before `deadline`.
+    pub(crate) fn spare(&self, deadline: Time) -> Spare {
+        let allowance_ns = self.upper_finish.nanos_from(self.predicted_finish).max(1.0);
+        Spare::new(deadline.nanos_from(self.predicted_finish) / allowance_ns)
+    }
 }
 
 /// Why a path was taken.

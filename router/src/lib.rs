@@ -79,6 +79,7 @@ pub mod batching;
 mod correction;
 mod decision;
 mod latency;
+mod lateness;
 pub mod mapping;
 mod parts;
 mod path;

@@ -109,6 +109,7 @@ mod tests {
             deadline: Time::MAX,
             promised: Time::MAX,
             begins: true,
+            spare: crate::lateness::Spare::new(1.0),
         }
     }
 

@@ -113,15 +113,24 @@ impl Prediction {
     /// the careful side.
     #[inline(never)]
     pub(crate) fn chance(&self, budget_ns: f64) -> f64 {
-        const LN_50: f64 = 3.912_023_005_428_146;
-        let slack = (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0);
-        if slack.abs() > 8.0 {
-            // The tail is below 1e-14.
-            return if slack > 0.0 { 1.0 } else { 0.0 };
-        }
-        let tail = 0.5 * (-LN_50 * slack.abs()).exp();
-        if slack >= 0.0 { 1.0 - tail } else { tail }
+        1.0 - tail(self.spare(budget_ns))
     }
+
+    /// What is left of the budget at the expected finish, in allowances.
+    pub(crate) fn spare(&self, budget_ns: f64) -> f64 {
+        (budget_ns - self.finish_ns()) / self.allowance_ns.max(1.0)
+    }
+}
+
+/// The probability that a query is late which has so many allowances to spare.
+pub(crate) fn tail(spare: f64) -> f64 {
+    const LN_50: f64 = 3.912_023_005_428_146;
+    if spare.abs() > 8.0 {
+        // The tail is below 1e-14.
+        return if spare > 0.0 { 0.0 } else { 1.0 };
+    }
+    let tail = 0.5 * (-LN_50 * spare.abs()).exp();
+    if spare >= 0.0 { tail } else { 1.0 - tail }
 }
 
 /// The allowance for a batch of `service_ns` that starts after `wait_ns` of other batches.

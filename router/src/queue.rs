@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{Query, QueryId, SplitId, Time};
+use crate::{Query, QueryId, SplitId, Time, lateness::Spare};
 
 /// A query, or one part of it, that was admitted to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,25 @@ pub struct Queued {
     pub promised: Time,
     /// Whether it was planned to begin a batch when it was admitted, rather than to join one.
     pub begins: bool,
+    /// What it had to spare when it was admitted.
+    pub(crate) spare: Spare,
 }
 
 impl Queued {
-    pub(crate) fn new(query: &Query, promised: Time) -> Self {
+    pub(crate) fn new(query: &Query, promised: Time, spare: Spare) -> Self {
         let (samples, arrival) = (query.samples(), query.arrival());
         let (id, deadline) = (query.id(), query.deadline());
-        Self { id, split: None, offset: 0, samples, arrival, deadline, promised, begins: true }
+        Self {
+            id,
+            split: None,
+            offset: 0,
+            samples,
+            arrival,
+            deadline,
+            promised,
+            begins: true,
+            spare,
+        }
     }
 }
 
@@ -328,6 +340,7 @@ mod tests {
             deadline: Time::from_nanos(deadline),
             promised: Time::from_nanos(deadline.saturating_sub(10)),
             begins: true,
+            spare: crate::lateness::Spare::new(1.0),
         }
     }
 

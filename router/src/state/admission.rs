@@ -32,7 +32,7 @@ impl RouterState {
         let curve = &self.profiles.path(id).service;
         let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
         let planner = planner(curve, correction, *max_batch, now, start_ns, lanes, &others);
-        let whole = Queued::new(query, admission.upper_finish);
+        let whole = Queued::new(query, admission.upper_finish, admission.spare(deadline));
         if parts == 1 {
             queue.push(whole, join, &planner);
         } else {

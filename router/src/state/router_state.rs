@@ -6,6 +6,7 @@ use super::{ConfigError, RouterConfig};
 use crate::{
     DeviceId, Health, Lanes, PathId, PathQueue, Profiles, Query, Time,
     correction::Correction,
+    lateness::Lateness,
     parts::Parts,
     queue::{Planned, Queued},
     split,
@@ -22,6 +23,7 @@ pub struct PathState {
     pub health: Health,
     /// What completed batches have taught about it.
     pub correction: Correction,
+    pub(crate) lateness: Lateness,
     /// What waits for it.
     pub queue: PathQueue,
     pub(super) device: DeviceId,
@@ -99,6 +101,7 @@ impl RouterState {
                 health: Health::Up,
                 correction: Correction::new(curve, config.coverage),
                 queue: PathQueue::default(),
+                lateness: Lateness::default(),
                 device: profiles.device_of(id),
                 max_batch,
                 full_batch_ns: curve.mean_ns(max_batch),

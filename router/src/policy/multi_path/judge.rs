@@ -3,6 +3,7 @@
 use super::DeviceMemory;
 use crate::{
     PathId,
+    lateness::Lateness,
     predict::Prediction,
     split::{self, Way},
 };
@@ -25,6 +26,8 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'d> {
     pub(super) device: &'d DeviceMemory,
+    /// How often such queries were late here.
+    pub(super) lateness: &'d Lateness,
     pub(super) at: usize,
     pub(super) path: PathId,
     pub(super) accuracy: f64,
@@ -47,7 +50,7 @@ impl split::Judge for Judge<'_> {
     // Where it is a part of the loop over the paths, nothing goes through memory.
     #[inline(always)]
     fn judge(self, prediction: Prediction) -> Candidate {
-        let Self { device, at, path, accuracy, value, .. } = self;
+        let Self { lateness, device, at, path, accuracy, value, .. } = self;
         let Self { full_ns, budget_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
         let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
         let harmless = prediction.slack_behind_ns == f64::INFINITY
@@ -72,7 +75,7 @@ impl split::Judge for Judge<'_> {
         let chance = if is_beaten {
             1.0
         } else if harmless && may_wait {
-            prediction.chance(budget_ns)
+            (prediction.chance(budget_ns) - lateness.excess(prediction.spare(budget_ns))).max(0.0)
         } else {
             0.0
         };

@@ -7,7 +7,8 @@
 //!
 //! 1. **Feasible.** A path is *sure* if the query's upper finish on it (queues, joined batch,
 //!    correction, margin) is by the deadline, and nobody whom it overtakes is made late.
-//! 2. **Value.** `samples × accuracy × P(in time)`, minus the harm that the path's lane time does
+//! 2. **Value.** `samples × accuracy × P(in time)`, where the chance is that of the prediction less what it
+//!    was found to overlook (see `lateness`), minus the harm that the path's lane time does
 //!    to later queries. The best sure path is taken.
 //! 3. **Downgrade before refusing.** A dear path loses to a cheaper one, never to a refusal: as long
 //!    as one path is sure, the query is admitted. If none is, the query is still tried where its chance
@@ -246,6 +247,7 @@ impl MultiPath {
                 };
                 let judge = Judge {
                     device,
+                    lateness: &state.path(path).lateness,
                     at,
                     path,
                     accuracy,

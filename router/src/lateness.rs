@@ -1,0 +1,150 @@
+//! How often queries are late that were predicted to be in time.
+//!
+//! A prediction's chance counts the errors of service times. Others it cannot know: a batch is joined
+//! until its first query has no more than its allowance to spare, whatever that query had when it was
+//! admitted, and a machine may pause. So what becomes of queries is counted by how much they had to
+//! spare, and the share that is late beyond the prediction is taken from the chance of those to come.
+
+use std::time::Duration;
+
+use crate::{Time, predict::tail};
+
+/// Classes of queries by what they had to spare, in allowances: where a class ends, and the unexpected
+/// share that it begins with. One that waits in a batch with others has a few allowances, and then most often ends
+/// with one, at which some are late; what runs alone has more.
+const CLASSES: [(f64, f64); 7] = [
+    (1.0, 0.0),
+    (1.5, 0.003),
+    (2.0, 0.003),
+    (3.0, 0.003),
+    (5.0, 0.003),
+    (10.0, 0.0015),
+    (f64::INFINITY, 0.0),
+];
+/// As many queries as the share that a class begins with counts for.
+const PRIOR: f64 = 256.0;
+/// Time constant, in seconds, in which what was seen is forgotten: a path that is avoided because its queries were late is
+/// tried again.
+const MEMORY_S: f64 = 20.0;
+const REST: Duration = Duration::from_secs(1);
+
+/// What a query had to spare when it was admitted: from its expected finish to its deadline, over the
+/// allowance for errors, in hundredths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spare(i16);
+
+impl Spare {
+    /// Of so many allowances; beyond ±327 it is the next that there is.
+    pub(crate) fn new(allowances: f64) -> Self {
+        Self((100.0 * allowances) as i16)
+    }
+
+    fn allowances(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+}
+
+/// What became of the queries of one path.
+#[derive(Debug, Clone)]
+pub(crate) struct Lateness {
+    classes: [Class; CLASSES.len()],
+    last: Time,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    queries: f64,
+    /// Those late, less those that were expected to be.
+    unexpected: f64,
+    /// Share of queries that are late beyond what was expected.
+    excess: f64,
+}
+
+impl Default for Lateness {
+    fn default() -> Self {
+        let class = |(_, excess)| Class { queries: 0.0, unexpected: 0.0, excess };
+        Self { classes: CLASSES.map(class), last: Time::ZERO }
+    }
+}
+
+impl Class {
+    fn update(&mut self, first: f64) {
+        let excess = (self.unexpected + PRIOR * first) / (self.queries + PRIOR);
+        self.excess = excess.clamp(0.0, 1.0);
+    }
+}
+
+fn class_of(allowances: f64) -> usize {
+    CLASSES.iter().position(|&(end, _)| allowances < end).unwrap_or(CLASSES.len() - 1)
+}
+
+impl Lateness {
+    /// The share of queries with so many allowances to spare that are late beyond [`tail`].
+    pub(crate) fn excess(&self, allowances: f64) -> f64 {
+        self.classes[class_of(allowances)].excess
+    }
+
+    /// Learns what became of a query.
+    pub(crate) fn observe(&mut self, spare: Spare, is_late: bool) {
+        let allowances = spare.allowances();
+        let at = class_of(allowances);
+        let class = &mut self.classes[at];
+        class.queries += 1.0;
+        class.unexpected += f64::from(u8::from(is_late)) - tail(allowances);
+        class.update(CLASSES[at].1);
+    }
+
+    /// Forgets, a second or more after it last did.
+    pub(crate) fn rest(&mut self, now: Time) {
+        let passed = now.since(self.last);
+        if passed < REST {
+            return;
+        }
+        let keep = (-passed.as_secs_f64() / MEMORY_S).exp();
+        for (class, (_, first)) in self.classes.iter_mut().zip(CLASSES) {
+            class.queries *= keep;
+            class.unexpected *= keep;
+            class.update(first);
+        }
+        self.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_beyond_the_prediction_is_learnt_by_what_there_was_to_spare() {
+        let mut lateness = Lateness::default();
+        for at in 0..20_000 {
+            // As predicted: 1 in 100. Nobody late was predicted of the other, and 1 in 50 is.
+            lateness.observe(Spare::new(1.0), at % 100 == 0);
+            lateness.observe(Spare::new(4.0), at % 50 == 0);
+        }
+        assert!(lateness.excess(1.2) < 1e-3, "{}", lateness.excess(1.2));
+        assert!((lateness.excess(4.5) - 0.02).abs() < 1e-3, "{}", lateness.excess(4.5));
+        assert_eq!(lateness.excess(1e3), 0.0);
+    }
+
+    #[test]
+    fn what_was_seen_is_forgotten() {
+        let mut lateness = Lateness::default();
+        (0..1_000).for_each(|_| lateness.observe(Spare::new(20.0), true));
+        assert!(lateness.excess(20.0) > 0.7);
+        lateness.rest(Time::from_millis(900));
+        assert!(lateness.excess(20.0) > 0.7);
+        lateness.rest(Time::from_millis(200_000));
+        assert!(lateness.excess(20.0) < 1e-3, "{}", lateness.excess(20.0));
+    }
+
+    #[test]
+    fn few_queries_say_little_and_none_say_what_is_usual() {
+        let mut lateness = Lateness::default();
+        assert_eq!(lateness.excess(2.5), 0.003);
+        lateness.observe(Spare::new(30.0), true);
+        assert!(lateness.excess(30.0) < 0.004);
+        assert_eq!(Spare::new(f64::INFINITY), Spare::new(400.0));
+        assert_eq!(class_of(f64::INFINITY), CLASSES.len() - 1);
+    }
+}
