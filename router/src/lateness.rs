@@ -10,21 +10,14 @@ use std::time::Duration;
 use crate::{Time, predict::tail};
 
 /// Classes of queries by what they had to spare, in allowances: where a class ends, and the unexpected
-/// share that it begins with. One that waits in a batch with others has a few allowances, and then most often ends
+/// share that it begins with. Those with less than one allowance are tried because nothing better can be done, and learn
+/// nothing. One that waits in a batch with others has a few allowances, and then most often ends
 /// with one, at which some are late; what runs alone has more.
-const CLASSES: [(f64, f64); 7] = [
-    (1.0, 0.0),
-    (1.5, 0.003),
-    (2.0, 0.003),
-    (3.0, 0.003),
-    (5.0, 0.003),
-    (10.0, 0.0015),
-    (f64::INFINITY, 0.0),
-];
+const CLASSES: [(f64, f64); 6] =
+    [(1.5, 0.003), (2.0, 0.003), (3.0, 0.003), (5.0, 0.003), (10.0, 0.0015), (f64::INFINITY, 0.0)];
 /// As many queries as the share that a class begins with counts for.
 const PRIOR: f64 = 256.0;
-/// Time constant, in seconds, in which what was seen is forgotten: a path that is avoided because its queries were late is
-/// tried again.
+/// Time constant, in seconds, in which what was seen is forgotten, so that what is avoided because it was late is tried again.
 const MEMORY_S: f64 = 20.0;
 const REST: Duration = Duration::from_secs(1);
 
@@ -44,7 +37,8 @@ impl Spare {
     }
 }
 
-/// What became of the queries of one path.
+/// What became of the queries of one device. Not of one path: a pause makes all of them late, and a path that was
+/// not used meanwhile is no better.
 #[derive(Debug, Clone)]
 pub(crate) struct Lateness {
     classes: [Class; CLASSES.len()],
@@ -74,20 +68,21 @@ impl Class {
     }
 }
 
-fn class_of(allowances: f64) -> usize {
-    CLASSES.iter().position(|&(end, _)| allowances < end).unwrap_or(CLASSES.len() - 1)
+fn class_of(allowances: f64) -> Option<usize> {
+    (allowances >= 1.0)
+        .then(|| CLASSES.iter().position(|&(end, _)| allowances < end).unwrap_or(CLASSES.len() - 1))
 }
 
 impl Lateness {
     /// The share of queries with so many allowances to spare that are late beyond [`tail`].
     pub(crate) fn excess(&self, allowances: f64) -> f64 {
-        self.classes[class_of(allowances)].excess
+        class_of(allowances).map_or(0.0, |at| self.classes[at].excess)
     }
 
     /// Learns what became of a query.
     pub(crate) fn observe(&mut self, spare: Spare, is_late: bool) {
         let allowances = spare.allowances();
-        let at = class_of(allowances);
+        let Some(at) = class_of(allowances) else { return };
         let class = &mut self.classes[at];
         class.queries += 1.0;
         class.unexpected += f64::from(u8::from(is_late)) - tail(allowances);
@@ -145,6 +140,8 @@ mod tests {
         lateness.observe(Spare::new(30.0), true);
         assert!(lateness.excess(30.0) < 0.004);
         assert_eq!(Spare::new(f64::INFINITY), Spare::new(400.0));
-        assert_eq!(class_of(f64::INFINITY), CLASSES.len() - 1);
+        assert_eq!(class_of(f64::INFINITY), Some(CLASSES.len() - 1));
+        lateness.observe(Spare::new(0.5), true);
+        assert_eq!(lateness.excess(0.5), 0.0);
     }
 }

@@ -78,7 +78,7 @@ impl RouterState {
                 self.queued -= count;
                 self.parts.lose(expired, from);
                 self.promises.broken += (expired.len() - from) as u64;
-                let lateness = &mut self.paths[usize::from(path.0)].lateness;
+                let lateness = &mut self.devices[usize::from(device.0)].lateness;
                 expired[from..].iter().for_each(|query| lateness.observe(query.spare, true));
                 self.replan(path, now);
             }
@@ -100,20 +100,19 @@ impl RouterState {
             path.correction.observe(running.samples, profiled_ns, nanos(observed) as f64, now);
         }
         batch.ended.extend(batch.queries.iter().filter_map(|entry| self.parts.answered(entry)));
-        let lateness = &mut self.paths[usize::from(running.path.0)].lateness;
         for query in &batch.ended {
-            lateness.observe(query.spare, now > query.deadline);
+            device.lateness.observe(query.spare, now > query.deadline);
             if now <= query.promised {
                 self.promises.kept += 1;
             } else {
                 self.promises.broken += 1;
             }
         }
+        device.lateness.rest(now);
         for at in 0..device.paths.len() {
             let path = self.devices[usize::from(batch.device.0)].paths[at];
             let path = &mut self.paths[usize::from(path.0)];
             path.correction.rest(now);
-            path.lateness.rest(now);
             path.corrected();
         }
         self.replan(running.path, now);

@@ -6,6 +6,7 @@ use super::{RouterState, planning::planner, router_state::Device};
 use crate::{
     DeviceId, Lanes, PathId, Query, Time,
     correction::bucket_of,
+    lateness::Lateness,
     predict::{
         Ahead, DeviceView, FEW_BATCHES, Outlook, Prediction, allowance, allowance_after,
         wait_square,
@@ -85,6 +86,11 @@ impl RouterState {
     /// If `device` is not from these profiles.
     pub fn queued_work(&self, device: DeviceId) -> Duration {
         Duration::from_nanos(self.devices[usize::from(device.0)].queued_ns.max(0.0) as u64)
+    }
+
+    /// How often queries of a device are late beyond the prediction.
+    pub(crate) fn lateness(&self, device: DeviceId) -> &Lateness {
+        &self.devices[usize::from(device.0)].lateness
     }
 
     /// Lane time that is queued or running on a device, per lane.

@@ -23,7 +23,6 @@ pub struct PathState {
     pub health: Health,
     /// What completed batches have taught about it.
     pub correction: Correction,
-    pub(crate) lateness: Lateness,
     /// What waits for it.
     pub queue: PathQueue,
     pub(super) device: DeviceId,
@@ -75,6 +74,7 @@ pub(super) struct Device {
     pub(super) batches: usize,
     /// At least the latest deadline queued; exact when the queues were empty since.
     pub(super) latest_deadline: Time,
+    pub(super) lateness: Lateness,
 }
 
 impl PathState {
@@ -101,7 +101,6 @@ impl RouterState {
                 health: Health::Up,
                 correction: Correction::new(curve, config.coverage),
                 queue: PathQueue::default(),
-                lateness: Lateness::default(),
                 device: profiles.device_of(id),
                 max_batch,
                 full_batch_ns: curve.mean_ns(max_batch),
@@ -116,6 +115,7 @@ impl RouterState {
             queued_ns: 0.0,
             batches: 0,
             latest_deadline: Time::ZERO,
+            lateness: Lateness::default(),
         };
         let devices = profiles.devices().iter().map(device).collect();
         Ok(Self {

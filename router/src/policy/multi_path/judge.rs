@@ -26,7 +26,7 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'d> {
     pub(super) device: &'d DeviceMemory,
-    /// How often such queries were late here.
+    /// How often queries of this device were late.
     pub(super) lateness: &'d Lateness,
     pub(super) at: usize,
     pub(super) path: PathId,

@@ -247,7 +247,7 @@ impl MultiPath {
                 };
                 let judge = Judge {
                     device,
-                    lateness: &state.path(path).lateness,
+                    lateness: state.lateness(view.device),
                     at,
                     path,
                     accuracy,
