@@ -24,11 +24,11 @@ const REST: Duration = Duration::from_secs(1);
 /// What a query had to spare when it was admitted: from its expected finish to its deadline, over the
 /// allowance for errors, in hundredths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spare(i16);
+pub struct Spare(i16);
 
 impl Spare {
     /// Of so many allowances; beyond ±327 it is the next that there is.
-    pub(crate) fn new(allowances: f64) -> Self {
+    pub fn new(allowances: f64) -> Self {
         Self((100.0 * allowances) as i16)
     }
 
@@ -74,7 +74,7 @@ fn class_of(allowances: f64) -> Option<usize> {
 }
 
 impl Lateness {
-    /// The share of queries with so many allowances to spare that are late beyond [`tail`].
+    /// The share of queries with so many allowances to spare that are late beyond the prediction.
     pub(crate) fn excess(&self, allowances: f64) -> f64 {
         class_of(allowances).map_or(0.0, |at| self.classes[at].excess)
     }

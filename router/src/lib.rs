@@ -100,6 +100,7 @@ pub use self::{
     correction::Correction,
     decision::{Admission, Decision, Reason, Refusal, RefuseReason},
     latency::{CurveError, MAX_POINTS, Quantile, ServiceCurve, ServicePoint},
+    lateness::Spare,
     parts::SplitId,
     path::{
         DeviceId, DeviceProfile, Health, MAX_LANES, MAX_NAME, MAX_PATHS, PathId, PathProfile,

@@ -24,7 +24,7 @@ pub struct Queued {
     /// Whether it was planned to begin a batch when it was admitted, rather than to join one.
     pub begins: bool,
     /// What it had to spare when it was admitted.
-    pub(crate) spare: Spare,
+    pub spare: Spare,
 }
 
 impl Queued {

@@ -7,12 +7,13 @@
 //!
 //! Profiles say so, not corrections: a path that is never taken teaches nothing, so that its
 //! correction would be compared with one that was learnt. What slows a path in service is taken to slow
-//! its device. The exception is a dominator that takes over twice what its profile says: then it may
-//! be the path that is ill, and the dominated one is tried.
+//! its device. The exception is a dominator that takes over twice what its profile says, while another
+//! path of the device does not, or none is known: then it may be the path that is ill, and the dominated one is
+//! tried. Where a host pauses, all are late alike, and a slow path is the last thing to try.
 
 use crate::{Health, PathId, PathProfile, Profiles, Query, RouterState, state::BATCHING_GAIN};
 
-/// A dominator whose correction is above this is not relied on.
+/// A dominator whose correction is so many times that of the device's other paths is not relied on.
 const ILL: f64 = 2.0;
 
 /// Which paths dominate each path.
@@ -48,7 +49,7 @@ impl Dominance {
             let other = state.path(id);
             if other.health == Health::Up
                 && query.paths().contains(id)
-                && other.correction.factor(query.samples()) <= ILL
+                && !is_ill(id, path, query, state)
             {
                 return true;
             }
@@ -56,6 +57,22 @@ impl Dominance {
         }
         false
     }
+}
+
+/// Whether a dominator of `path` is slower than its profile says, and its device's other paths are not.
+fn is_ill(dominator: PathId, path: PathId, query: &Query, state: &RouterState) -> bool {
+    let factor = |id: PathId| state.path(id).correction.factor(query.samples());
+    if factor(dominator) <= ILL {
+        return false;
+    }
+    let device = state.profiles().device_of(path);
+    let paths = state.profiles().devices()[usize::from(device.0)].paths.iter().copied();
+    let known = paths.filter(|&other| {
+        other != dominator && other != path && state.path(other).correction.observations() > 0
+    });
+    let least = known.map(factor).fold(f64::INFINITY, f64::min);
+    let usual = if least.is_finite() { least.max(1.0) } else { 1.0 };
+    factor(dominator) > ILL * usual
 }
 
 /// Whether `one` is at least as good as `other` in everything.
@@ -75,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        QueryId, RouterConfig, Time,
+        Admission, Batch, Next, QueryId, Reason, RouterConfig, Time,
         testing::{cpu_path, path},
     };
 
@@ -122,5 +139,46 @@ mod tests {
         assert!(!dominance.holds(PathId(0), &only, &state), "the better one cannot run it");
         state.set_health(PathId(1), Health::Down, Time::ZERO, &mut Vec::new());
         assert!(!dominance.holds(PathId(0), &query(), &state));
+    }
+
+    /// Runs a batch of 64 samples on a path, in so many times what its profile says.
+    fn run(state: &mut RouterState, path: PathId, times: f64) {
+        let query = Query::new(QueryId(0), 64, Time::ZERO, Duration::from_secs(9)).unwrap();
+        let prediction = state.predict(path, &query, Time::ZERO);
+        let admission = Admission {
+            path,
+            parts: 1,
+            predicted_finish: prediction.finish(Time::ZERO),
+            upper_finish: prediction.upper_finish(Time::ZERO),
+            downgraded: false,
+            reason: Reason::Only,
+        };
+        let device = state.admit(&query, &admission, Time::ZERO);
+        let mut batch = Batch::default();
+        assert_eq!(state.next_batch(device, Time::ZERO, &mut batch), Next::Run);
+        let service = state.profiles().path(path).service.mean(64).mul_f64(times);
+        state.completed(&mut batch, service, Time::ZERO);
+    }
+
+    #[test]
+    fn a_path_is_not_ill_where_the_whole_device_is_slow() {
+        let paths = [("slow", 1.2), ("table", 1.0), ("copy", 1.0)];
+        let paths = paths.map(|(name, scale)| cpu_path(name, 0.79, scale));
+        let profiles = Profiles::new(paths.to_vec()).unwrap();
+        let dominance = Dominance::new(&profiles);
+        let query = Query::new(QueryId(1), 64, Time::ZERO, Duration::from_secs(1)).unwrap();
+        let query = query.with_paths([PathId(0), PathId(1)].into_iter().collect());
+        let state = RouterState::new(profiles, RouterConfig::default()).unwrap();
+        let after = |table: f64, copy: f64| {
+            let mut state = state.clone();
+            for _ in 0..60 {
+                run(&mut state, PathId(1), table);
+                run(&mut state, PathId(2), copy);
+            }
+            dominance.holds(PathId(0), &query, &state)
+        };
+        assert!(after(1.0, 1.0));
+        assert!(!after(4.0, 1.0), "the table alone is slow: the dominated path is tried");
+        assert!(after(4.0, 4.0), "everything is slow: it would be slower still");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use mprec_router::{
     Admission, Batch, Decision, DeviceId, Health, LaneId, MAX_SAMPLES, MOST_PARTS, Next, PathId,
     PathProfile, PathSet, Priority, Profiles, QualitySource, Query, QueryId, Queued, Reason,
-    Refusal, RefuseReason, RouterConfig, RouterState, ServiceCurve, SplitId, Time,
+    Refusal, RefuseReason, RouterConfig, RouterState, ServiceCurve, Spare, SplitId, Time,
 };
 use proptest::prelude::*;
 
@@ -222,7 +222,8 @@ fn queue(entry: Entry) -> Queued {
     let Part { offset, samples } = entry.part.unwrap_or(Part { offset: 0, samples: 1 });
     let (arrival, deadline, promised) = (Time::ZERO, Time::MAX, Time::MAX);
     let split = entry.part.map(|_| split());
-    Queued { id: entry.query, split, offset, samples, arrival, deadline, promised, begins: true }
+    let (id, spare) = (entry.query, Spare::new(1.0));
+    Queued { id, split, offset, samples, arrival, deadline, promised, begins: true, spare }
 }
 
 /// The name of a split. Only routers make them, so one splits a query.
