@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use crate::{Time, predict::tail};
 
-/// Classes of queries by what they had to spare, in allowances: where a class ends, and the unexpected
-/// share that it begins with. Those with less than one allowance are tried because nothing better can be done, and learn
-/// nothing. One that waits in a batch with others has a few allowances, and then most often ends
-/// with one, at which some are late; what runs alone has more.
-const CLASSES: [(f64, f64); 6] =
-    [(1.5, 0.003), (2.0, 0.003), (3.0, 0.003), (5.0, 0.003), (10.0, 0.0015), (f64::INFINITY, 0.0)];
-/// As many queries as the share that a class begins with counts for.
+/// Where classes of queries end, by what they had to spare, in allowances. Those with less than one are tried because
+/// nothing better can be done, and learn nothing.
+const CLASSES: [f64; 6] = [1.5, 2.0, 3.0, 5.0, 10.0, f64::INFINITY];
+/// Queries, none of them late, that a class is taken to have seen: more, and what is seldom late would not be learnt; fewer,
+/// and one that is late by accident would keep all like it away.
 const PRIOR: f64 = 256.0;
 /// Time constant, in seconds, in which what was seen is forgotten, so that what is avoided because it was late is tried again.
 const MEMORY_S: f64 = 20.0;
@@ -39,13 +37,13 @@ impl Spare {
 
 /// What became of the queries of one device. Not of one path: a pause makes all of them late, and a path that was
 /// not used meanwhile is no better.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Lateness {
     classes: [Class; CLASSES.len()],
     last: Time,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Class {
     queries: f64,
     /// Those late, less those that were expected to be.
@@ -54,23 +52,15 @@ struct Class {
     excess: f64,
 }
 
-impl Default for Lateness {
-    fn default() -> Self {
-        let class = |(_, excess)| Class { queries: 0.0, unexpected: 0.0, excess };
-        Self { classes: CLASSES.map(class), last: Time::ZERO }
-    }
-}
-
 impl Class {
-    fn update(&mut self, first: f64) {
-        let excess = (self.unexpected + PRIOR * first) / (self.queries + PRIOR);
-        self.excess = excess.clamp(0.0, 1.0);
+    fn update(&mut self) {
+        self.excess = (self.unexpected / (self.queries + PRIOR)).clamp(0.0, 1.0);
     }
 }
 
 fn class_of(allowances: f64) -> Option<usize> {
     (allowances >= 1.0)
-        .then(|| CLASSES.iter().position(|&(end, _)| allowances < end).unwrap_or(CLASSES.len() - 1))
+        .then(|| CLASSES.iter().position(|&end| allowances < end).unwrap_or(CLASSES.len() - 1))
 }
 
 impl Lateness {
@@ -86,7 +76,7 @@ impl Lateness {
         let class = &mut self.classes[at];
         class.queries += 1.0;
         class.unexpected += f64::from(u8::from(is_late)) - tail(allowances);
-        class.update(CLASSES[at].1);
+        class.update();
     }
 
     /// Forgets, a second or more after it last did.
@@ -96,10 +86,10 @@ impl Lateness {
             return;
         }
         let keep = (-passed.as_secs_f64() / MEMORY_S).exp();
-        for (class, (_, first)) in self.classes.iter_mut().zip(CLASSES) {
+        for class in &mut self.classes {
             class.queries *= keep;
             class.unexpected *= keep;
-            class.update(first);
+            class.update();
         }
         self.last = now;
     }
@@ -134,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn few_queries_say_little_and_none_say_what_is_usual() {
+    fn few_queries_say_little() {
         let mut lateness = Lateness::default();
-        assert_eq!(lateness.excess(2.5), 0.003);
+        assert_eq!(lateness.excess(2.5), 0.0);
         lateness.observe(Spare::new(30.0), true);
         assert!(lateness.excess(30.0) < 0.004);
         assert_eq!(Spare::new(f64::INFINITY), Spare::new(400.0));
