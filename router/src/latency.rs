@@ -246,6 +246,15 @@ impl ServiceCurve {
         }
     }
 
+    /// The largest size, not rounded, whose expected service time is at most `nanos`; `None` if no size is that fast.
+    pub(crate) fn largest_within(&self, nanos: f64) -> Option<f64> {
+        let at = self.means.iter().rposition(|piece| piece.start <= nanos)?;
+        let Piece { from, start, slope } = self.means[at];
+        // A level stretch ends where the next begins; the last is never level.
+        let end = self.means.get(at + 1).map_or(f64::INFINITY, |next| next.from);
+        Some(if slope > 0.0 { (from + (nanos - start) / slope).min(end) } else { end })
+    }
+
     /// Whether no size takes longer than on `other`, in the mean and at the 99th percentile.
     pub(crate) fn no_slower_than(&self, other: &Self) -> bool {
         // Between the sizes at which either bends, both are linear; so they are beyond the last.
@@ -497,6 +506,7 @@ mod tests {
         // A device that is all launch cost wants its largest batch.
         let gpu = ServiceCurve::from_medians(&[(1, 300.0), (1024, 320.0)], 1.1, 1.2).unwrap();
         assert!(gpu.efficient_batch(0.05) > 900);
+        assert_eq!(gpu.largest_within(0.9 * gpu.mean_ns(1)), None);
     }
 
     #[test]
@@ -524,6 +534,9 @@ mod tests {
                 prop_assert!(low <= p50 * (1.0 + 1e-12) && p50 <= p99 * (1.0 + 1e-12));
                 prop_assert!(curve.mean_ns(size) >= before * (1.0 - 1e-12), "size {}", size);
                 before = curve.mean_ns(size);
+                let largest = curve.largest_within(before).unwrap();
+                prop_assert!(largest >= f64::from(size) * (1.0 - 1e-9), "{} of {}", largest, size);
+                prop_assert!(curve.mean_ns(largest as u32) <= before * (1.0 + 1e-9));
                 let mut drawn = 0.0;
                 for u in [0.0, 0.2, 0.5, 0.7, 0.95, 0.97, 0.99, 1.0] {
                     let draw = curve.draw_ns(size, u);

@@ -12,6 +12,9 @@ pub const MAX_PATHS: usize = 64;
 pub const MAX_LANES: u32 = 256;
 /// The most bytes in the name of a path, a variant or a device.
 pub const MAX_NAME: usize = 128;
+/// A batch limit that no profile states is the size beyond which batching saves less than this share of the time
+/// per sample.
+pub(crate) const BATCHING_GAIN: f64 = 0.02;
 
 /// A path, by its place in [`Profiles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,11 +114,18 @@ pub struct PathProfile {
     /// Memory that the path holds while it is resident.
     pub bytes: u64,
     /// The most samples coalesced into one batch; a single larger query still runs whole. Left
-    /// out, it is the size beyond which batching saves less than 5 % of the time per sample.
+    /// out, it is the size beyond which batching saves less than 2 % of the time per sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_batch: Option<u32>,
     /// Service time by batch size, on one worker.
     pub service: ServiceCurve,
+}
+
+impl PathProfile {
+    /// The most samples in a batch of several queries: what the profile states, or what follows from its curve.
+    pub fn batch_limit(&self) -> u32 {
+        self.max_batch.unwrap_or_else(|| self.service.efficient_batch(BATCHING_GAIN))
+    }
 }
 
 /// What makes a set of profiles unusable.

@@ -68,8 +68,19 @@ pub struct Prediction {
 pub(crate) struct Outlook {
     /// When the query would be done there as a whole.
     pub(crate) whole: Prediction,
-    /// Its lane time within a batch of the path's limit, or alone where such batches are too long.
-    pub(crate) batched_ns: f64,
+    /// What it would be among others.
+    pub(crate) among: Among,
+}
+
+/// A query in a batch with others of its path, nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Among {
+    /// Its part of the lane time of a batch of the usual size, or all of it if it is larger itself.
+    pub(crate) share_ns: f64,
+    /// The lane time of that batch.
+    pub(crate) batch_ns: f64,
+    /// By how much longer than the query alone a full batch takes that it begins; 0 if it joins one.
+    pub(crate) room_ns: f64,
 }
 
 impl Outlook {
@@ -83,7 +94,7 @@ impl Outlook {
             slack_behind_ns: f64::INFINITY,
             parts: 1,
         },
-        batched_ns: 0.0,
+        among: Among { share_ns: 0.0, batch_ns: 0.0, room_ns: 0.0 },
     };
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mprec_router::{
     PathProfile, PolicyName, Profiles,
-    sim::{Arrivals, Report, SimConfig, Sizes, Trace, Until, simulate},
+    sim::{Arrivals, Report, SimConfig, Sizes, Trace, Until, oracle, simulate},
 };
 
 fn path(name: &str, lanes: u32, accuracy: f64, medians: &[(u32, f64)]) -> PathProfile {
@@ -25,12 +25,15 @@ fn machine() -> Profiles {
     .expect("profiles are valid")
 }
 
-fn run(policy: &PolicyName, rate: f64, sla_ms: u64, queries: usize) -> Report {
+fn trace(rate: f64, sla_ms: u64, queries: usize) -> Trace {
     let sizes: Sizes = "lognormal:4.73,0.5".parse().expect("a known form");
     let sla = Duration::from_millis(sla_ms);
     let arrivals = Arrivals::Poisson { rate };
-    let trace =
-        Trace::generate(&arrivals, &sizes, Until::Queries(queries), sla, 1).expect("a trace");
+    Trace::generate(&arrivals, &sizes, Until::Queries(queries), sla, 1).expect("a trace")
+}
+
+fn run(policy: &PolicyName, rate: f64, sla_ms: u64, queries: usize) -> Report {
+    let trace = trace(rate, sla_ms, queries);
     let config = SimConfig { seed: 1, ..SimConfig::default() };
     simulate(&machine(), policy, &trace, &config).expect("a report")
 }
@@ -60,5 +63,20 @@ fn paths_that_share_a_device_keep_each_others_deadlines_at_the_limit() {
         let missed = report.late + report.failed;
         let share = missed as f64 / report.offered as f64;
         assert!(share < 0.01, "{share} late at {rate} queries/s, SLA {sla_ms} ms");
+    }
+}
+
+/// In overload a query that had nothing to spare would begin a batch that nobody can join, and the next one again: a
+/// device would run small batches, at a fraction of what it can do.
+#[test]
+fn batches_fill_in_overload() {
+    let accelerator = path("dhe@ipu", 1, 0.8099, &[(1, 100.0), (64, 130.0), (2048, 2_050.0)]);
+    let machine = Profiles::new(vec![accelerator]).expect("a valid profile");
+    for (rate, sla_ms) in [(24_000.0, 5), (40_000.0, 5), (40_000.0, 10)] {
+        let (trace, config) = (trace(rate, sla_ms, 6_000), SimConfig::default());
+        let ours = simulate(&machine, &PolicyName::MultiPath, &trace, &config).expect("a report");
+        let bound = oracle(&machine, &trace, &config).expect("a bound");
+        let share = ours.correct_in_time_per_s / bound.correct_in_time_per_s;
+        assert!(share > 0.85, "{share} of the bound at {rate} queries/s, SLA {sla_ms} ms");
     }
 }

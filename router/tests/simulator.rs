@@ -105,9 +105,7 @@ fn check_invariants(
             assert!(!batch.queries.is_empty());
             let samples: u32 = batch.queries.iter().map(|query| query.samples).sum();
             assert_eq!(samples, batch.samples);
-            let limit = profiles.path(batch.path).max_batch;
-            let limit =
-                limit.unwrap_or_else(|| profiles.path(batch.path).service.efficient_batch(0.05));
+            let limit = profiles.path(batch.path).batch_limit();
             assert!(
                 batch.queries.len() == 1 || samples <= limit,
                 "{samples} samples above {limit}"

@@ -11,7 +11,7 @@
 //! path of the device does not, or none is known: then it may be the path that is ill, and the dominated one is
 //! tried. Where a host pauses, all are late alike, and a slow path is the last thing to try.
 
-use crate::{Health, PathId, PathProfile, Profiles, Query, RouterState, state::BATCHING_GAIN};
+use crate::{Health, PathId, PathProfile, Profiles, Query, RouterState};
 
 /// A dominator whose correction is so many times that of the device's other paths is not relied on.
 const ILL: f64 = 2.0;
@@ -78,7 +78,7 @@ fn is_ill(dominator: PathId, path: PathId, query: &Query, state: &RouterState) -
 /// Whether `one` is at least as good as `other` in everything.
 fn covers(one: &PathProfile, other: &PathProfile) -> bool {
     let full = |path: &PathProfile| {
-        let batch = path.max_batch.unwrap_or_else(|| path.service.efficient_batch(BATCHING_GAIN));
+        let batch = path.batch_limit();
         path.service.mean_ns(batch) / f64::from(batch)
     };
     one.accuracy >= other.accuracy

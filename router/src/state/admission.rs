@@ -30,8 +30,8 @@ impl RouterState {
         let (before_ns, before) = (queue.work_ns(), queue.batches());
         let joined = queue.tail().deadline;
         let curve = &self.profiles.path(id).service;
-        let PathState { queue, correction, max_batch, .. } = &mut self.paths[at];
-        let planner = planner(curve, correction, *max_batch, now, start_ns, lanes, &others);
+        let PathState { queue, correction, full, .. } = &mut self.paths[at];
+        let planner = planner(curve, correction, full.samples, now, start_ns, lanes, &others);
         let whole = Queued::new(query, admission.upper_finish, admission.spare(deadline));
         if parts == 1 {
             queue.push(whole, join, &planner);

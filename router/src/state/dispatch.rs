@@ -167,7 +167,7 @@ impl RouterState {
                     .unwrap_or(Time::MAX)
             };
             let linger = Duration::from_micros(self.config.linger_us);
-            let rule = BatchRule { max_batch: self.path(first.path).max_batch, linger };
+            let rule = BatchRule { max_batch: self.max_batch(first.path), linger };
             let service_ns = |samples| self.service_ns(first.path, samples);
             let upper_ns = |samples| self.upper_ns(first.path, samples);
             let queue = self.path(first.path).queue.iter();

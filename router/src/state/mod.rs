@@ -13,7 +13,6 @@ mod planning;
 mod prediction;
 mod router_state;
 
-pub(crate) use self::router_state::BATCHING_GAIN;
 pub use self::{
     batch::{Batch, Next},
     config::{ConfigError, RouterConfig},

@@ -32,11 +32,11 @@ impl RouterState {
     pub(super) fn replan(&mut self, path: PathId, now: Time) {
         let others = self.others(path);
         let curve = &self.profiles.path(path).service;
-        let PathState { queue, correction, max_batch, device, .. } =
+        let PathState { queue, correction, full, device, .. } =
             &mut self.paths[usize::from(path.0)];
         let lanes = &self.devices[usize::from(device.0)].lanes;
         let start_ns = lanes.start_after(0.0, now);
-        queue.replan(&planner(curve, correction, *max_batch, now, start_ns, lanes, &others));
+        queue.replan(&planner(curve, correction, full.samples, now, start_ns, lanes, &others));
         self.others = others;
         let device = usize::from(device.0);
         let queues = self.devices[device].paths.iter().map(|&path| &self.path(path).queue);

@@ -8,7 +8,7 @@ use crate::{
     correction::bucket_of,
     lateness::Lateness,
     predict::{
-        Ahead, DeviceView, FEW_BATCHES, Outlook, Prediction, allowance, allowance_after,
+        Ahead, Among, DeviceView, FEW_BATCHES, Outlook, Prediction, allowance, allowance_after,
         wait_square,
     },
 };
@@ -99,22 +99,32 @@ impl RouterState {
         (state.queued_ns + state.lanes.residual_ns(now)) / state.lanes.count() as f64
     }
 
-    /// Expected service time of a batch of the path's limit.
-    pub(crate) fn full_batch_ns(&self, path: PathId) -> f64 {
-        self.path(path).corrected_batch_ns
+    /// Expected service time of a batch of the size that prices count on.
+    pub(crate) fn usual_batch_ns(&self, path: PathId) -> f64 {
+        self.path(path).usual.corrected_ns
     }
 
-    /// Lane time of a query's samples within a batch of the path's limit; none if such a batch takes longer
-    /// than `longest_ns`.
-    fn batched_ns(&self, path: PathId, samples: u32, longest_ns: f64) -> Option<f64> {
-        let state = self.path(path);
-        let batch_ns = state.corrected_batch_ns;
-        let share = f64::from(samples) / f64::from(state.max_batch);
-        (batch_ns <= longest_ns).then_some(batch_ns * share)
+    /// What the query would be among others of its path, in batches of at most `longest_ns`; `alone_ns` is its own
+    /// service time, and `begins` says whether no planned batch takes it.
+    fn among_others(
+        &self,
+        path: PathId,
+        samples: u32,
+        alone_ns: f64,
+        longest_ns: f64,
+        begins: bool,
+    ) -> Among {
+        let (state, curve) = (self.path(path), &self.profiles.path(path).service);
+        let samples = f64::from(samples);
+        let usual = state.usual.within(longest_ns, curve).filter(|&(size, _)| size >= samples);
+        let (size, batch_ns) = usual.unwrap_or((samples, alone_ns));
+        let full_ns = state.full.within(longest_ns, curve).map_or(0.0, |(_, full_ns)| full_ns);
+        let room_ns = if begins { (full_ns - alone_ns).max(0.0) } else { 0.0 };
+        Among { share_ns: batch_ns * samples / size, batch_ns, room_ns }
     }
 
     /// Predicts for every path of a device, into the list by path, what [`predict_in`](Self::predict_in) does for one;
-    /// batches longer than `longest_ns` are not counted on. One loop without branches that depend on a
+    /// it is not among others in batches longer than `longest_ns`. One loop without branches that depend on a
     /// prediction, so that a processor works on several paths at a time.
     pub(crate) fn predict_all(
         &self,
@@ -132,14 +142,14 @@ impl RouterState {
             let state = self.path(path);
             let tail = state.queue.tail().samples;
             let may_join =
-                view.in_order && tail > 0 && tail.saturating_add(samples) <= state.max_batch;
+                view.in_order && tail > 0 && tail.saturating_add(samples) <= state.full.samples;
             // Field by field: a copy of the whole would wait for the last of them.
-            let outlook = &mut outlooks[usize::from(path.0)];
-            let prediction = &mut outlook.whole;
+            let Outlook { whole: prediction, among } = &mut outlooks[usize::from(path.0)];
             if may_join {
                 *prediction = self.predict_in(view, path, samples, now);
-                let batched_ns = self.batched_ns(path, samples, longest_ns);
-                outlook.batched_ns = batched_ns.unwrap_or(prediction.cost_ns);
+                let alone_ns = prediction.cost_ns;
+                let begins = prediction.service_ns - overhead_ns <= alone_ns;
+                *among = self.among_others(path, samples, alone_ns, longest_ns, begins);
                 continue;
             }
             let (factor, margin) = state.correction.of_bucket(bucket);
@@ -150,8 +160,8 @@ impl RouterState {
             prediction.allowance_ns = allowance_after(service_ns, wait_square, margin);
             prediction.slack_behind_ns = view.slack_behind_ns;
             prediction.parts = 1;
-            let batched_ns = self.batched_ns(path, samples, longest_ns);
-            outlook.batched_ns = batched_ns.unwrap_or(service_ns.max(0.0));
+            let alone_ns = prediction.cost_ns;
+            *among = self.among_others(path, samples, alone_ns, longest_ns, true);
         }
     }
 
@@ -198,7 +208,7 @@ impl RouterState {
     ) -> Option<Joined> {
         let state = self.path(path);
         let tail = state.queue.tail();
-        if tail.samples == 0 || tail.samples.saturating_add(samples) > state.max_batch {
+        if tail.samples == 0 || tail.samples.saturating_add(samples) > state.full.samples {
             return None;
         }
         let device = &self.devices[usize::from(state.device.0)];
@@ -213,7 +223,7 @@ impl RouterState {
         let wait_ns = wait_ns(&device.lanes, ahead, Some(tail.deadline), behind_ns, now);
         let curve = &self.profiles.path(path).service;
         let (correction, lanes) = (&state.correction, &device.lanes);
-        let planner = planner(curve, correction, state.max_batch, now, wait_ns, lanes, &[]);
+        let planner = planner(curve, correction, state.full.samples, now, wait_ns, lanes, &[]);
         let joins = planner.joins(tail, samples, wait_ns);
         joins.then_some(Joined { wait_ns, slack_behind_ns })
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ConfigError, RouterConfig};
 use crate::{
-    DeviceId, Health, Lanes, PathId, PathQueue, Profiles, Query, Time,
+    DeviceId, Health, Lanes, PathId, PathQueue, Profiles, Query, ServiceCurve, Time,
     correction::Correction,
     lateness::Lateness,
     parts::Parts,
@@ -12,9 +12,9 @@ use crate::{
     split,
 };
 
-/// A path's batch limit, where the profile states none, is the size beyond which batching saves
-/// less than this share of the time per sample.
-pub(crate) const BATCHING_GAIN: f64 = 0.05;
+/// Prices count on batches from which on larger ones save less than this share of the time per sample: fuller
+/// ones come about only where many queries wait.
+const USUAL_GAIN: f64 = 0.1;
 
 /// A path while serving.
 #[derive(Debug, Clone)]
@@ -26,12 +26,41 @@ pub struct PathState {
     /// What waits for it.
     pub queue: PathQueue,
     pub(super) device: DeviceId,
-    pub(super) max_batch: u32,
-    /// Mean service time of a batch of that size.
-    full_batch_ns: f64,
-    /// The same with the present correction.
-    pub(super) corrected_batch_ns: f64,
+    /// A batch of the limit.
+    pub(super) full: SizedBatch,
+    /// One of the size that prices count on.
+    pub(super) usual: SizedBatch,
     pub(super) splits_from: u32,
+}
+
+/// A batch of a certain size on a path, and its expected service time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SizedBatch {
+    pub(super) samples: u32,
+    profiled_ns: f64,
+    /// With the present correction.
+    pub(super) corrected_ns: f64,
+}
+
+impl SizedBatch {
+    fn new(curve: &ServiceCurve, samples: u32) -> Self {
+        let profiled_ns = curve.mean_ns(samples);
+        Self { samples, profiled_ns, corrected_ns: profiled_ns }
+    }
+
+    fn correct(&mut self, correction: &Correction) {
+        self.corrected_ns = self.profiled_ns * correction.factor(self.samples);
+    }
+
+    /// The size and the service time of this batch or, if it takes longer than `longest_ns`, of the largest one
+    /// that does not.
+    pub(super) fn within(&self, longest_ns: f64, curve: &ServiceCurve) -> Option<(f64, f64)> {
+        if self.corrected_ns <= longest_ns {
+            return Some((f64::from(self.samples), self.corrected_ns));
+        }
+        let size = curve.largest_within(longest_ns * self.profiled_ns / self.corrected_ns)?;
+        Some((size.min(f64::from(self.samples)), longest_ns))
+    }
 }
 
 /// Everything a decision depends on.
@@ -80,7 +109,8 @@ pub(super) struct Device {
 impl PathState {
     /// Brings what depends on the correction up to date.
     pub(super) fn corrected(&mut self) {
-        self.corrected_batch_ns = self.full_batch_ns * self.correction.factor(self.max_batch);
+        self.full.correct(&self.correction);
+        self.usual.correct(&self.correction);
     }
 }
 
@@ -95,16 +125,14 @@ impl RouterState {
         let path = |id: PathId| {
             let profile = profiles.path(id);
             let curve = &profile.service;
-            let max_batch =
-                profile.max_batch.unwrap_or_else(|| curve.efficient_batch(BATCHING_GAIN));
+            let limit = profile.batch_limit();
             PathState {
                 health: Health::Up,
                 correction: Correction::new(curve, config.coverage),
                 queue: PathQueue::default(),
                 device: profiles.device_of(id),
-                max_batch,
-                full_batch_ns: curve.mean_ns(max_batch),
-                corrected_batch_ns: curve.mean_ns(max_batch),
+                full: SizedBatch::new(curve, limit),
+                usual: SizedBatch::new(curve, limit.min(curve.efficient_batch(USUAL_GAIN))),
                 splits_from: split::splits_from(curve),
             }
         };
@@ -176,7 +204,7 @@ impl RouterState {
     ///
     /// If `path` is not from these profiles.
     pub fn max_batch(&self, path: PathId) -> u32 {
-        self.path(path).max_batch
+        self.path(path).full.samples
     }
 
     /// The smallest query that is split on a path for speed alone.

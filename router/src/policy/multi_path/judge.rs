@@ -4,7 +4,7 @@ use super::DeviceMemory;
 use crate::{
     PathId,
     lateness::Lateness,
-    predict::Prediction,
+    predict::{Prediction, tail},
     split::{self, Way},
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Judge<'d> {
     pub(super) full_ns: f64,
     pub(super) budget_ns: f64,
     pub(super) waiting_share: f64,
+    /// What of the budget must be left for others to join a batch that the whole query begins.
+    pub(super) room_ns: f64,
     pub(super) step_up: f64,
     /// The price of the lane time that the whole takes.
     pub(super) whole_price: f64,
@@ -51,7 +53,9 @@ impl split::Judge for Judge<'_> {
     #[inline(always)]
     fn judge(self, prediction: Prediction) -> Candidate {
         let Self { lateness, device, at, path, accuracy, value, .. } = self;
-        let Self { full_ns, budget_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
+        let Self { full_ns, waiting_share, step_up, is_whole_if_sure, .. } = self;
+        let room_ns = if prediction.parts == 1 { self.room_ns } else { 0.0 };
+        let budget_ns = self.budget_ns - room_ns;
         let spare_ns = budget_ns - (prediction.upper_ns() - prediction.wait_ns);
         let harmless = prediction.slack_behind_ns == f64::INFINITY
             || prediction.cost_ns / device.lanes <= prediction.slack_behind_ns;
@@ -75,7 +79,8 @@ impl split::Judge for Judge<'_> {
         let chance = if is_beaten {
             1.0
         } else if harmless && may_wait {
-            (prediction.chance(budget_ns) - lateness.excess(prediction.spare(budget_ns))).max(0.0)
+            let spare = prediction.spare(budget_ns);
+            (1.0 - tail(spare) - lateness.excess(spare)).max(0.0)
         } else {
             0.0
         };

@@ -100,7 +100,7 @@ impl MultiPath {
                 let top = &self.candidates[top];
                 offer.work_ns = device.cheapest_ns;
                 offer.dearest_ns = top.prediction.cost_ns;
-                offer.batch_ns = state.full_batch_ns(top.path);
+                offer.batch_ns = state.usual_batch_ns(top.path);
                 offer.value = samples * top.accuracy;
                 offer.margin = state.path(top.path).correction.margin(query.samples());
             }

@@ -56,6 +56,11 @@
 //! batch, time is free: what comes meanwhile runs in the next batch in any case. Without these, a device that
 //! gains much by batching (a GPU) is left idle while the queues of others fill.
 //!
+//! Whoever begins a batch in overload also leaves *room*: time, within its own deadline, for others to fill the batch. At
+//! the limit a query would be admitted that has nothing to spare, nobody could join it, and so on with the next one: the queue
+//! would be one of small batches, which cost a lane more per sample. A shorter queue loses nothing where queries are refused
+//! in any case, as long as lanes do not idle.
+//!
 //! # Hysteresis
 //!
 //! After a cheaper path was taken although the best was free to take, a path more accurate than that
@@ -93,6 +98,14 @@ const HYSTERESIS: f64 = 2.0;
 const LEAST_CHANCE: f64 = 0.02;
 /// A query without a deadline shall not raise the average of the budgets beyond use.
 const LONGEST_BUDGET_NS: f64 = 10e9;
+/// The longest batch that is counted on, as a share of the time budget: while one runs, the next one fills, and
+/// something is left for errors.
+const LONGEST_BATCH: f64 = 0.45;
+/// The room in overload, in times of what others need who fill the batch: half as much again, since a batch seldom
+/// begins just when it was predicted to.
+const ROOM: f64 = 1.5;
+/// The most room, as a share of the time budget.
+const MOST_ROOM: f64 = 0.5;
 
 /// Chooses by expected value after the price of device time.
 ///
@@ -183,7 +196,7 @@ impl MultiPath {
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             let (samples, outlooks) = (query.samples(), &mut self.outlooks);
-            state.predict_all(&view, samples, now, 0.5 * full_ns, outlooks);
+            state.predict_all(&view, samples, now, LONGEST_BATCH * full_ns, outlooks);
             if self.load.due() {
                 device.demand.price(&self.load, machine, device.lanes, &mut device.price);
             }
@@ -199,10 +212,10 @@ impl MultiPath {
             device.density = 0.0;
             // Apart from the loop below, so that a processor looks up several at a time.
             for path in &state.profiles().devices()[at].paths {
-                let Outlook { whole, batched_ns } = self.outlooks[usize::from(path.0)];
+                let Outlook { whole, among } = &self.outlooks[usize::from(path.0)];
                 // In overload, whoever begins a batch does not pay alone for what others will share.
                 let cost_ns =
-                    whole.cost_ns + machine.fullness * (batched_ns - whole.cost_ns).min(0.0);
+                    whole.cost_ns + machine.fullness * (among.share_ns - whole.cost_ns).min(0.0);
                 self.prices[usize::from(path.0)] = device.price.of(device.workload, cost_ns);
             }
         }
@@ -224,13 +237,12 @@ impl MultiPath {
                 let at = usize::from(state.profiles().device_of(path).0);
                 let device = &mut self.devices[at];
                 let Some(view) = &device.view else { continue };
-                let Outlook { whole: prediction, batched_ns } = self.outlooks[usize::from(path.0)];
+                let Outlook { whole: prediction, among } = self.outlooks[usize::from(path.0)];
                 device.cheapest_ns = device.cheapest_ns.min(prediction.cost_ns);
-                if prediction.service_ns <= full_ns && batched_ns < device.batched_ns {
-                    device.batched_ns = batched_ns;
+                if prediction.service_ns <= full_ns && among.share_ns < device.batched_ns {
+                    device.batched_ns = among.share_ns;
                     let alone_ns = state.service_ns(path, query.samples());
-                    device.shared_ns =
-                        (1.0 - batched_ns / alone_ns).max(0.0) * state.full_batch_ns(path);
+                    device.shared_ns = (1.0 - among.share_ns / alone_ns).max(0.0) * among.batch_ns;
                 }
                 let accuracy = state.profiles().path(path).accuracy;
                 if accuracy < query.min_quality() {
@@ -255,6 +267,7 @@ impl MultiPath {
                     full_ns,
                     budget_ns,
                     waiting_share,
+                    room_ns: machine.fullness * (ROOM * among.room_ns).min(MOST_ROOM * full_ns),
                     step_up,
                     whole_price: self.prices[usize::from(path.0)],
                     is_whole_if_sure: split::is_hopeless(

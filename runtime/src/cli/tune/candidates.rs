@@ -53,7 +53,7 @@ impl Candidates {
                 // What the profile states was meant.
                 Some(limit) => vec![limit],
                 None if settings.batch_limits => batch_limits(&path.service, sla),
-                None => vec![path.service.efficient_batch(0.05)],
+                None => vec![path.batch_limit()],
             };
             limits.into_iter().map(move |limit| {
                 let profile = PathProfile { max_batch: Some(limit), ..path.clone() };

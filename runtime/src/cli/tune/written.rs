@@ -271,7 +271,7 @@ impl Chosen<'_> {
                 self.broken(without)
             ),
         });
-        let limit = profile.max_batch.unwrap_or_else(|| profile.service.efficient_batch(0.05));
+        let limit = profile.batch_limit();
         let mut batch = format!("Batches of several queries hold at most {limit} samples");
         let alternatives: Vec<String> = explanation
             .instead
