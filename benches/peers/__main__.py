@@ -9,7 +9,8 @@ in turn, round after round. mprec runs from a bundle on `cpu`, in f32, int8, and
   in brackets      smallest and largest over rounds
 
 Models: table (Criteo Kaggle, 13-512-256-64-16, 26 tables of dim 16, 512-256-1) at every batch; dhe (1024-512-256-16),
-dhe-small (1024-128-16) and hybrid (a table beside dhe) at batch 128; terabyte (dim 64, 512-512-256-1, 12.6 GB) on request.
+dhe-small (1024-128-16) and hybrid (a table beside dhe) at batch 128; terabyte (dim 64, 512-512-256-1) on request: its
+12.6 GB want 16 GB of disk and of free memory, and its tables are mapped by all.
 Scores, which are probabilities, may be 1e-5 apart in f32, and in reduced precision a third of the furthest that other ids
 move a score; anything more ends the run.
 Two-thread cells run between two checks that both CPUs are whole cores, and again if they were not.
@@ -32,9 +33,11 @@ EXAMPLES = """examples:
   benches/peers.sh --quick                               a look: small tables, one round; its figures mean little
   benches/peers.sh --json runs.json --markdown table.md  everything but terabyte, for a quiet machine
   benches/peers.sh --models table --batches 1,8 --peers onnxruntime,openvino --one-thread
+  benches/peers.sh --models terabyte --json terabyte.json --markdown terabyte.md
 """
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_MODELS = ["table", "dhe-small", "dhe", "hybrid"]
+MODELS = [*DEFAULT_MODELS, "terabyte"]
 
 
 def listed(text):
@@ -54,9 +57,7 @@ def parse(names):
     parser = argparse.ArgumentParser(prog="benches/peers.sh", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="table and dhe-small, tables divided by 64, batches 1 and 128, one round")
-    parser.add_argument("--models", type=listed, help=f"of {', '.join(DEFAULT_MODELS)} (default: all of them)")
-    parser.add_argument("--terabyte", action="store_true",
-                        help="the 12.6 GB table model too, f32 and int8: 16 GB of disk and of free memory, tables mapped by all")
+    parser.add_argument("--models", type=listed, help=f"of {', '.join(MODELS)} (default: all but terabyte)")
     parser.add_argument("--peers", type=listed, help=f"of {', '.join(names)} (default: all that fit the CPU)")
     parser.add_argument("--batches", type=listed, help="samples a batch (default: 1,8,128,2048)")
     parser.add_argument("--one-thread", action="store_true", help="no two-thread cells")
@@ -74,14 +75,13 @@ def parse(names):
     options.seconds = options.seconds or (0.2 if quick else 1.0)
     options.scale_down = options.scale_down or (64.0 if quick else 1.0)
     options.one_thread |= quick
-    for value, known, what in ((options.models, DEFAULT_MODELS, "model"), (options.peers or [], names, "peer")):
+    for value, known, what in ((options.models, MODELS, "model"), (options.peers or [], names, "peer")):
         for name in value:
             if name not in known:
                 parser.error(f"`{name}` is no {what}; known are {', '.join(known)}")
     if not all(size.isdigit() and 1 <= int(size) <= 65536 for size in options.batches):
         parser.error("--batches takes numbers from 1 to 65536, separated by commas")
     options.batches = [int(size) for size in options.batches]
-    options.models += ["terabyte"] * options.terabyte
     if not any(name in ("table", "terabyte") for name in options.models) and 128 not in options.batches:
         parser.error("dhe, dhe-small and hybrid are measured at batch 128, which --batches leaves out")
     if not os.access(options.mprec, os.X_OK) or pathlib.Path(options.mprec).is_dir():
