@@ -3,6 +3,7 @@
 use super::{RouterState, router_state::PathState};
 use crate::{
     Lanes, PathId, Time,
+    batching::JOINING,
     correction::Correction,
     latency::ServiceCurve,
     predict::allowance,
@@ -66,7 +67,7 @@ pub(super) fn planner<'o>(
     let batch_ns = lanes.mean_batch_ns();
     let upper_ns = move |samples, wait_ns| {
         let service_ns = service_ns(samples);
-        service_ns + allowance(service_ns, wait_ns, batch_ns, correction.margin(samples))
+        service_ns + JOINING * allowance(service_ns, wait_ns, batch_ns, correction.margin(samples))
     };
     Planner { max_batch, service_ns, upper_ns, now, start_ns, others, lanes: lanes.count() as f64 }
 }

@@ -85,7 +85,7 @@ pub struct SettingReport {
 pub struct PathReport {
     /// `table@cpu`.
     pub name: String,
-    /// Whether it is kept, with others, by the policies that choose.
+    /// Whether it is in the set that is best over all loads.
     pub resident: bool,
     /// Memory of the published model in this representation; counted.
     pub bytes: u64,
@@ -193,7 +193,7 @@ fn verdict(scenario: Scenario, settings: &[Setting], points: &[Point]) -> Verdic
 fn setting_report(setting: &Setting) -> SettingReport {
     let paths = setting.candidates.iter().map(|candidate| PathReport {
         name: candidate.profile.name.clone(),
-        resident: setting.resident.find(&candidate.profile.name).is_some(),
+        resident: setting.sets[0].find(&candidate.profile.name).is_some(),
         bytes: candidate.profile.bytes,
         accuracy: candidate.profile.accuracy,
         speed: candidate.speed,

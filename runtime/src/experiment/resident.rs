@@ -1,7 +1,7 @@
 //! Which paths a machine keeps: the choice under a byte budget for every device.
 //!
 //! Exact and small: a path more never lowers the best that a router could do, so only sets count to which nothing can be
-//! added; of those, the one with the highest clairvoyant bound over samples of the loads, then the fewest bytes.
+//! added.
 
 use mprec_router::{
     Profiles,
@@ -10,17 +10,16 @@ use mprec_router::{
 
 use super::{ExperimentError, candidates::Candidate};
 
-/// The places, in order, of the candidates to keep, under the budget in bytes of each named device. Empty if nothing
-/// fits. Every load counts by its correct predictions in time: loads of as many queries count alike.
+/// The sets of candidates that a machine can hold, under the budget in bytes of each named device, and to which nothing can
+/// be added.
 ///
 /// # Errors
 ///
 /// [`ExperimentError`] if the candidates contradict each other.
-pub(super) fn choose(
+pub(super) fn sets(
     candidates: &[Candidate],
     budgets: &[(&str, u64)],
-    loads: &[Trace],
-) -> Result<Vec<usize>, ExperimentError> {
+) -> Result<Vec<Profiles>, ExperimentError> {
     let mut sets = vec![Vec::new()];
     for &(device, budget) in budgets {
         let here: Vec<usize> =
@@ -31,27 +30,41 @@ pub(super) fn choose(
             .flat_map(|set: &Vec<usize>| fitting.iter().map(|more| [set.as_slice(), more].concat()))
             .collect();
     }
-    let mut best: Option<(f64, u64, Vec<usize>)> = None;
-    for set in sets {
-        if set.is_empty() {
-            continue;
-        }
-        let paths = set.iter().map(|&at| candidates[at].profile.clone()).collect();
-        let profiles = Profiles::new(paths)?;
+    let filled = sets.into_iter().filter(|set| !set.is_empty());
+    let profiles = filled.map(|set| {
+        Ok(Profiles::new(set.iter().map(|&at| candidates[at].profile.clone()).collect())?)
+    });
+    profiles.collect()
+}
+
+/// The place of the set with the highest clairvoyant bound over these loads, then the fewest bytes; `None` if there is no
+/// set. Every load counts by its correct predictions in time: loads of as many queries count alike.
+///
+/// # Errors
+///
+/// [`ExperimentError`] if a load is empty.
+pub(super) fn usual(sets: &[Profiles], loads: &[Trace]) -> Result<Option<usize>, ExperimentError> {
+    let mut best: Option<(f64, u64, usize)> = None;
+    for (at, set) in sets.iter().enumerate() {
         let mut bound = 0.0;
         for load in loads {
-            bound += oracle(&profiles, load, &SimConfig::default())?.correct_in_time;
+            bound += oracle(set, load, &SimConfig::default())?.correct_in_time;
         }
-        let bytes = set.iter().map(|&at| candidates[at].profile.bytes).sum();
+        let bytes = bytes(set);
         // The bound is the end of a search: what is as good to six digits is as good.
         let better = best.as_ref().is_none_or(|(most, fewest, _)| {
             bound > most * (1.0 + 1e-6) || (bound > most * (1.0 - 1e-6) && bytes < *fewest)
         });
         if better {
-            best = Some((bound, bytes, set));
+            best = Some((bound, bytes, at));
         }
     }
-    Ok(best.map_or_else(Vec::new, |(_, _, set)| set))
+    Ok(best.map(|(_, _, at)| at))
+}
+
+/// Memory of all paths of a set.
+pub(super) fn bytes(set: &Profiles) -> u64 {
+    set.paths().iter().map(|path| path.bytes).sum()
 }
 
 /// The sets of a device that fit and to which nothing can be added. A device has no more than a few candidates.
@@ -103,12 +116,10 @@ mod tests {
         )
         .unwrap();
         let budgets = [("cpu", 4_000_000_000), ("ipu", 3_600_000_000)];
-        let bound = |set: &[usize]| {
-            let paths = set.iter().map(|&at| found[at].profile.clone()).collect();
-            let profiles = Profiles::new(paths).unwrap();
-            oracle(&profiles, &load, &SimConfig::default()).unwrap().correct_in_time
-        };
-        let chosen = choose(&found, &budgets, std::slice::from_ref(&load)).unwrap();
+        let bound =
+            |set: &Profiles| oracle(set, &load, &SimConfig::default()).unwrap().correct_in_time;
+        let sets = sets(&found, &budgets).unwrap();
+        let chosen = usual(&sets, std::slice::from_ref(&load)).unwrap().unwrap();
         for mask in 1u32..1 << found.len() {
             let set: Vec<usize> = (0..found.len()).filter(|bit| mask >> bit & 1 == 1).collect();
             let fits = budgets.iter().all(|&(device, budget)| {
@@ -117,7 +128,9 @@ mod tests {
                 here.map(|path| path.bytes).sum::<u64>() <= budget
             });
             if fits {
-                assert!(bound(&chosen) >= bound(&set) * (1.0 - 1e-5), "{chosen:?} {set:?}");
+                let paths = set.iter().map(|&at| found[at].profile.clone()).collect();
+                let other = Profiles::new(paths).unwrap();
+                assert!(bound(&sets[chosen]) >= bound(&other) * (1.0 - 1e-5), "{set:?}");
             }
         }
     }

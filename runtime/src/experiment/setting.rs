@@ -28,8 +28,8 @@ const RATES: [f64; 3] = [PAPER_RATE, 10.0 * PAPER_RATE, 100.0 * PAPER_RATE];
 pub struct Contender {
     /// The policy.
     pub policy: PolicyName,
-    /// Every resident path; for a static policy, its path alone.
-    pub profiles: Profiles,
+    /// The sets of paths among which it has one, chosen anew for every load; for a static policy, its path alone.
+    pub sets: Vec<Profiles>,
 }
 
 /// What is simulated under every load.
@@ -45,11 +45,11 @@ pub struct Setting {
     pub machine: Machine,
     /// Every path that fits its device's budget by itself.
     pub candidates: Vec<Candidate>,
-    /// The paths that are kept together.
-    pub resident: Profiles,
-    /// Static policies of every candidate, then the others on the resident paths.
+    /// Every set of paths that the machine can hold and to which nothing can be added, the best over all loads first.
+    pub sets: Vec<Profiles>,
+    /// Static policies of every candidate, then the others on the sets.
     pub contenders: Vec<Contender>,
-    /// What load 1 is: the capacity of the most accurate path, by samples a second.
+    /// What load 1 is: the capacity of the most accurate path of the first set, by samples a second.
     pub accurate: Capacity,
     /// The capacity of the path that carries most.
     pub cheapest: Capacity,
@@ -96,28 +96,27 @@ impl Setting {
             machine: machine.name.clone(),
         };
         let loads = RATES.into_iter().map(sample).collect::<Result<Vec<_>, _>>()?;
-        let kept = resident::choose(&found, &budgets, &loads)?;
-        if kept.is_empty() {
-            return Err(nothing());
-        }
-        let paths = kept.iter().map(|&at| found[at].profile.clone());
-        let resident = Profiles::new(paths.collect())?;
-        for candidate in &found {
-            if resident.find(&candidate.profile.name).is_none() {
-                let name = &candidate.profile.name;
-                notes.push(format!("`{name}` fits only alone: it takes part as a static path"));
-            }
+        let mut sets = resident::sets(&found, &budgets)?;
+        let usual = resident::usual(&sets, &loads)?.ok_or_else(nothing)?;
+        sets.swap(0, usual);
+        if sets.len() > 1 {
+            notes.push(format!(
+                "The machine does not hold all paths: of {} sets to which nothing can be added, every policy has the one that \
+                 served it best under each load, on another trace",
+                sets.len()
+            ));
         }
         let mut contenders = Vec::new();
         for candidate in &found {
             contenders.push(Contender {
                 policy: PolicyName::Static(candidate.profile.name.clone()),
-                profiles: Profiles::new(vec![candidate.profile.clone()])?,
+                sets: vec![Profiles::new(vec![candidate.profile.clone()])?],
             });
         }
         for policy in [PolicyName::Fastest, PolicyName::MpRec, PolicyName::MultiPath] {
-            contenders.push(Contender { policy, profiles: resident.clone() });
+            contenders.push(Contender { policy, sets: sets.clone() });
         }
+        let resident = &sets[0];
         let carried = resident.paths().iter().map(capacity).collect::<Result<Vec<_>, _>>()?;
         let more = |a: &Capacity, b: &Capacity| a.samples_per_s.total_cmp(&b.samples_per_s);
         let cheapest = carried.iter().max_by(|a, b| more(a, b)).cloned().ok_or_else(nothing)?;
@@ -131,7 +130,7 @@ impl Setting {
             arch,
             machine: machine.clone(),
             candidates: found,
-            resident,
+            sets,
             contenders,
             accurate,
             cheapest,
@@ -144,13 +143,6 @@ impl Setting {
         let name = format!("table@{HOST}");
         let fits = self.candidates.iter().any(|candidate| candidate.profile.name == name);
         fits.then(|| format!("static:{name}"))
-    }
-
-    /// What a policy keeps in memory.
-    pub fn bytes(&self, policy: &PolicyName) -> u64 {
-        let contender = self.contenders.iter().find(|contender| &contender.policy == policy);
-        contender
-            .map_or(0, |contender| contender.profiles.paths().iter().map(|path| path.bytes).sum())
     }
 
     /// Where the service times of all simulations of this setting come from, as captions say it.

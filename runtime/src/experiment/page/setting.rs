@@ -56,7 +56,7 @@ fn paths(page: &mut Page, setting: &SettingReport) {
             };
             vec![
                 path.name.clone(),
-                if path.resident { "resident" } else { "alone" }.to_owned(),
+                if path.resident { "usually" } else { "for some loads" }.to_owned(),
                 format!("{:.1} MB", path.bytes as f64 / 1e6),
                 percent(path.accuracy),
                 p50(1),
@@ -212,8 +212,8 @@ fn mix(page: &mut Page, report: &ExperimentReport, at: usize) {
         let policy = policy.to_string();
         let outcomes: Vec<&PolicyOutcome> =
             points.iter().filter_map(|point| point.policy(&policy)).collect();
-        let resident = setting.paths.iter().filter(|path| path.resident).enumerate();
-        let mut layers: Vec<Layer> = resident
+        let paths = setting.paths.iter().enumerate();
+        let mut layers: Vec<Layer> = paths
             .map(|(colour, path)| Layer {
                 label: path.name.clone(),
                 values: outcomes
