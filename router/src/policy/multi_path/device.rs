@@ -1,7 +1,10 @@
 //! What is remembered of a device.
 
-use crate::policy::price::{Demand, Level, Price};
-use crate::predict::DeviceView;
+use crate::{
+    PathId,
+    policy::price::{Demand, Level, Price},
+    predict::DeviceView,
+};
 
 /// A device: the demand on it, and its part in the present decision.
 #[derive(Debug, Clone)]
@@ -9,8 +12,8 @@ pub(super) struct DeviceMemory {
     pub(super) lanes: f64,
     pub(super) demand: Demand,
     pub(super) price: Price,
-    /// Accuracy of the last path taken here while the most accurate one was free to take.
-    pub(super) level: f64,
+    /// The last path taken here while the most accurate one was free to take.
+    pub(super) level: Option<PathId>,
     // What follows belongs to one decision.
     pub(super) view: Option<DeviceView>,
     pub(super) workload: Level,
@@ -37,7 +40,7 @@ impl DeviceMemory {
         Self {
             lanes: f64::from(lanes),
             demand: Demand::default(),
-            level: 1.0,
+            level: None,
             view: None,
             price: Price::new(),
             workload: Level::default(),

@@ -39,7 +39,9 @@ pub(super) struct Judge<'d> {
     pub(super) waiting_share: f64,
     /// What of the budget must be left for others to join a batch that the whole query begins.
     pub(super) room_ns: f64,
+    /// How many times what it costs beyond the last path, whose price is `level_price`, a more accurate one must be worth.
     pub(super) step_up: f64,
+    pub(super) level_price: f64,
     /// The price of the lane time that the whole takes.
     pub(super) whole_price: f64,
     /// Whether no parts are looked at where the whole is sure.
@@ -72,7 +74,7 @@ impl split::Judge for Judge<'_> {
                 device.price.become_busy(device.idle.saturating_sub(parts)),
             ),
         };
-        let harm = price * rush * step_up;
+        let harm = rush * (price + (step_up - 1.0) * (price - self.level_price).max(0.0));
         // What a surer and better path of the device beats in any case needs no closer look.
         let is_beaten =
             sure && is_whole_if_sure && device.best_score > 0.0 && value - harm < device.best_score;

@@ -34,7 +34,7 @@ impl MultiPath {
         self.load = Load::with_gap(mean_ns);
         self.choose(query, state, now, Takers::All);
         for device in &mut self.devices {
-            device.level = 1.0;
+            device.level = None;
         }
         decision
     }
@@ -110,7 +110,7 @@ impl MultiPath {
             let here = self.candidates.iter().filter(|other| other.device == chosen.device);
             let top = here.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
             if top.is_some_and(|top| top.sure) {
-                self.devices[chosen.device].level = chosen.accuracy;
+                self.devices[chosen.device].level = Some(chosen.path);
             }
         }
     }

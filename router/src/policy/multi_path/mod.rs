@@ -64,7 +64,7 @@
 //! # Hysteresis
 //!
 //! After a cheaper path was taken although the best was free to take, a path more accurate than that
-//! must be worth twice its price. Without it, a load between two paths' capacities would alternate.
+//! must be worth twice what it costs beyond that one. Without it, a load between two paths' capacities would alternate.
 //!
 //! # Limits
 //!
@@ -92,7 +92,7 @@ use crate::{
     split::{self, Judge as _, Splittable},
 };
 
-/// Stepping up to a more accurate path than the last one must be worth this many times its price.
+/// Stepping up to a more accurate path than the last one must be worth this many times what it costs beyond that.
 const HYSTERESIS: f64 = 2.0;
 /// The least probability of being in time at which a query is tried although no path is sure.
 const LEAST_CHANCE: f64 = 0.02;
@@ -146,7 +146,7 @@ impl MultiPath {
         }
     }
 
-    /// Sets how many times its price a step up in accuracy must be worth; 1 is none, 2 the default.
+    /// Sets how many times what it costs more a step up in accuracy must be worth; 1 is none, 2 the default.
     #[must_use]
     pub fn with_hysteresis(mut self, times: f64) -> Self {
         self.hysteresis = times.max(1.0);
@@ -249,7 +249,13 @@ impl MultiPath {
                     continue;
                 }
                 fits |= prediction.service_ns <= full_ns;
-                let step_up = if accuracy > device.level { self.hysteresis } else { 1.0 };
+                // A step up pays for the lane time that it takes beyond that of the last path.
+                let level =
+                    device.level.filter(|&level| accuracy > state.profiles().path(level).accuracy);
+                let (step_up, level_price) = match level {
+                    Some(level) => (self.hysteresis, self.prices[usize::from(level.0)]),
+                    None => (1.0, 0.0),
+                };
                 let large = Splittable {
                     samples: query.samples(),
                     value: samples * accuracy,
@@ -269,6 +275,7 @@ impl MultiPath {
                     waiting_share,
                     room_ns: machine.fullness * (ROOM * among.room_ns).min(MOST_ROOM * full_ns),
                     step_up,
+                    level_price,
                     whole_price: self.prices[usize::from(path.0)],
                     is_whole_if_sure: split::is_hopeless(
                         state,
