@@ -101,6 +101,8 @@ const LONGEST_BUDGET_NS: f64 = 10e9;
 /// The longest batch that is counted on, as a share of the time budget: while one runs, the next one fills, and
 /// something is left for errors.
 const LONGEST_BATCH: f64 = 0.45;
+/// Utilisation of the machine at which queries begin to leave room, and that from which they leave all of it.
+const ROOMY: (f64, f64) = (1.0, 1.25);
 /// The room in overload, in times of what others need who fill the batch: half as much again, since a batch seldom
 /// begins just when it was predicted to.
 const ROOM: f64 = 1.5;
@@ -193,6 +195,8 @@ impl MultiPath {
         let waiting_share = self.waiting_share(query);
 
         let machine = self.pool.machine(&self.load);
+        let roominess = (machine.utilisation - ROOMY.0) / (ROOMY.1 - ROOMY.0);
+        let roominess = roominess.clamp(0.0, 1.0);
         for (at, device) in self.devices.iter_mut().enumerate() {
             let view = state.view(crate::DeviceId(at as u16), query.deadline(), now);
             let (samples, outlooks) = (query.samples(), &mut self.outlooks);
@@ -273,7 +277,7 @@ impl MultiPath {
                     full_ns,
                     budget_ns,
                     waiting_share,
-                    room_ns: machine.fullness * (ROOM * among.room_ns).min(MOST_ROOM * full_ns),
+                    room_ns: roominess * (ROOM * among.room_ns).min(MOST_ROOM * full_ns),
                     step_up,
                     level_price,
                     whole_price: self.prices[usize::from(path.0)],
