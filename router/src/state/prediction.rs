@@ -148,7 +148,8 @@ impl RouterState {
             if may_join {
                 *prediction = self.predict_in(view, path, samples, now);
                 let alone_ns = prediction.cost_ns;
-                let begins = prediction.service_ns - overhead_ns <= alone_ns;
+                // A batch that it joins takes far more than a nanosecond already.
+                let begins = prediction.service_ns - overhead_ns < alone_ns + 1.0;
                 *among = self.among_others(path, samples, alone_ns, longest_ns, begins);
                 continue;
             }

@@ -5,7 +5,8 @@
 //! 2. **Work** ([`shape`]): what a batch of a published model moves and computes, counted from its shapes.
 //! 3. **Service times**: a profile that was measured, where one is given; else a roofline ([`roofline`]).
 //! 4. **Quality** ([`Quality`]): declared or measured, in scenarios that never meet.
-//! 5. **Settings** ([`Setting`]): the paths that fit the budgets, and the policies over them.
+//! 5. **Settings** ([`Setting`]): the sets of paths that fit the budgets, and the policies over them, which have the set that
+//!    suits the load.
 //! 6. **Points** ([`run()`]): each load is one trace that every policy is simulated on, beside a clairvoyant bound.
 //! 7. **Report** ([`ExperimentReport`], [`page`]): all numbers, and a page of them.
 //!

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The form of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What the paper's abstract claims, word for word in numbers: throughput of correct predictions over static tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

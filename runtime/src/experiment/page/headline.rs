@@ -77,8 +77,8 @@ pub(super) fn failing(page: &mut Page, report: &ExperimentReport) {
     page.heading("Points that fail the claim");
     page.paragraph(&format!(
         "The claim: ours gives at least as many correct predictions in time as the best of every static path, fastest and mp-rec, and at \
-         least {} of the clairvoyant bound, at every point of the grids. The bound knows nothing of the order of arrivals, so that it can lie \
-         above what any schedule reaches. Simulated.",
+         least {} of the clairvoyant bound, at every point of the grids. The bound is one on average over service times and knows nothing of the \
+         order of arrivals, so that it can lie above what any schedule reaches. Simulated.",
         percent(OF_BOUND)
     ));
     let mut rows = Vec::new();
