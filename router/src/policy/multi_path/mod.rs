@@ -6,7 +6,7 @@
 //! `dominance`). Among the others:
 //!
 //! 1. **Feasible.** A path is *sure* if the query's upper finish on it (queues, joined batch,
-//!    correction, margin) is by the deadline, and nobody whom it overtakes is made late.
+//!    correction, margin) is by the deadline, in overload with room for others, and nobody whom it overtakes is made late.
 //! 2. **Value.** `samples × accuracy × P(in time)`, where the chance is that of the prediction less what it
 //!    was found to overlook (see `lateness`), minus the harm that the path's lane time does
 //!    to later queries. The best sure path is taken.
@@ -111,7 +111,7 @@ const MOST_ROOM: f64 = 0.5;
 
 /// Chooses by expected value after the price of device time.
 ///
-/// It refuses only what no path answers in time, and it learns the load from the queries that it is asked
+/// It refuses only what no path answers in time, or none with room for others in overload, and it learns the load from the queries that it is asked
 /// about. Its rule and the reasons for it are in the source file's documentation.
 #[derive(Debug, Clone)]
 pub struct MultiPath {
