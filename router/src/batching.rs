@@ -9,7 +9,7 @@
 //! - It grows only while its most urgent member still finishes in time. A head that is more likely late
 //!   than not even alone no longer counts: letting it shrink every batch would make all others late. One
 //!   that might just be in time does count, since what joins it would take that chance away.
-//! - Joining takes what the first query of a batch has to spare, down to [`JOINING`] margins: with one, one first query in
+//! - Joining takes what the first query of a batch has to spare, down to one and a half margins: with one, one first query in
 //!   a hundred of full batches would be late. Batches are closed with one margin, or a small delay would cut a
 //!   planned batch, and all behind it would be later still. A query that was planned to begin a later
 //!   batch has no part in that: it joins only as if the batch were planned, and not where it would overtake other

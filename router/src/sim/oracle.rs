@@ -8,8 +8,8 @@
 //!   time budget.
 //! - A batch of `b ≥ m` samples lends a part of `m` samples at least `m/b` of its service time,
 //!   so a query of `n` samples takes at least `n · min s(b)/b` of lane time, over the batches that
-//!   it or a part of it may be in (`m ≤ b ≤ max(n, max_batch)`), with the shortest service time that
-//!   can be drawn.
+//!   it or a part of it may be in (`m ≤ b ≤ max(n, max_batch)`, none of which takes longer than its time budget), with the
+//!   shortest service time that can be drawn.
 //! - A device gives at most `lanes × (last deadline - first arrival)` of lane time.
 //!
 //! That is a linear program once fractions of queries are allowed, which can only raise its value.
@@ -177,7 +177,10 @@ impl Relaxation {
             };
             let takes = id.is_none_or(|id| kind.paths.contains(id));
             (takes && profile.accuracy >= kind.min_quality && share > 0.0).then(|| {
-                let (smallest, largest) = (kind.samples / parts, max_batch.max(kind.samples));
+                let smallest = kind.samples / parts;
+                let largest = last_where(smallest, max_batch.max(kind.samples), |samples| {
+                    Draw::least_ns(config, ratios, curve, samples) <= kind.budget_ns
+                });
                 let each = cheapest_per_sample(curve, smallest, largest, lane_ns);
                 (share, f64::from(kind.samples) * each)
             })
@@ -206,6 +209,16 @@ impl Relaxation {
             lanes.iter().map(|&lanes| f64::from(lanes) * self.span_ns).collect();
         least_dual(&ways, &ends, &capacities)
     }
+}
+
+/// The last of `from..=to` of which `holds` is true, where it is true of `from` and of none after the first of which it is not.
+fn last_where(from: u32, to: u32, holds: impl Fn(u32) -> bool) -> u32 {
+    let (mut from, mut to) = (from, to);
+    while from < to {
+        let middle = from + (to - from).div_ceil(2);
+        if holds(middle) { from = middle } else { to = middle - 1 }
+    }
+    from
 }
 
 /// The least service time per sample over batches of `from..=to` samples. On each linear piece,
@@ -262,6 +275,23 @@ mod tests {
         let bound = oracle(&profiles, &trace.unwrap(), &median()).unwrap();
         let capacity = (0.999 + 0.010) / 0.010 * 100.0 * 0.8;
         assert!((bound.correct_in_time / capacity - 1.0).abs() < 1e-6, "{bound:?}");
+    }
+
+    #[test]
+    fn only_batches_within_the_time_budget_make_a_query_cheap() {
+        // 1,000 samples take twice the time of 10, but with 6 ms a batch has 208 at most.
+        let curve = [(10, 5_000.0), (1_000, 10_000.0)];
+        let profiles = Profiles::new(vec![path("table@gpu", 0.8, 1, &curve)]).unwrap();
+        let trace = Trace::generate(
+            &Arrivals::Fixed { rate: 10_000.0 },
+            &Sizes::Fixed(10),
+            Until::Queries(10_000),
+            Duration::from_millis(6),
+            1,
+        );
+        let bound = oracle(&profiles, &trace.unwrap(), &median()).unwrap();
+        let capacity = (0.9999 + 0.006) / 0.006 * 208.0 * 0.8;
+        assert!((bound.correct_in_time / capacity - 1.0).abs() < 1e-3, "{bound:?} {capacity}");
     }
 
     #[test]

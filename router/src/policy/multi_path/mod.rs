@@ -111,8 +111,8 @@ const MOST_ROOM: f64 = 0.5;
 
 /// Chooses by expected value after the price of device time.
 ///
-/// It refuses only what no path answers in time, or none with room for others in overload, and it learns the load from the queries that it is asked
-/// about. Its rule and the reasons for it are in the source file's documentation.
+/// It refuses only what no path answers in time, or none with room for others in overload, and it learns the load
+/// from the queries that it is asked about. Its rule and the reasons for it are in the source file's documentation.
 #[derive(Debug, Clone)]
 pub struct MultiPath {
     load: Load,
