@@ -58,11 +58,6 @@ pub enum Plan {
     Empty,
 }
 
-/// A service time with [`JOINING`] margins, given without and with one.
-pub(crate) fn joining_ns(service_ns: f64, upper_ns: f64) -> f64 {
-    service_ns + JOINING * (upper_ns - service_ns)
-}
-
 /// Plans the next batch of a queue.
 ///
 /// `queue` yields the queries in order of deadline, none of them expired. `others_due` is the earliest deadline
@@ -79,7 +74,10 @@ pub fn plan<'q>(
     let mut queue = queue.into_iter();
     let Some(head) = queue.next() else { return Plan::Empty };
     let in_time = |samples: u32, by: Time| now.plus_nanos(upper_ns(samples)) <= by;
-    let joining_ns = |samples| joining_ns(service_ns(samples), upper_ns(samples));
+    let joining_ns = |samples| {
+        let service_ns = service_ns(samples);
+        service_ns + JOINING * (upper_ns(samples) - service_ns)
+    };
     let surely = |samples: u32, by: Time| now.plus_nanos(joining_ns(samples)) <= by;
 
     // The earliest deadline in the batch that can be met: in order, that of the first that can.

@@ -370,6 +370,16 @@ impl From<ServiceCurve> for Vec<ServicePoint> {
     }
 }
 
+/// The largest size of `from..=to` that fits, where `from` does and nothing fits that is larger than one that does not.
+pub(crate) fn largest_size(from: u32, to: u32, fits: impl Fn(u32) -> bool) -> u32 {
+    let (mut from, mut to) = (from, to);
+    while from < to {
+        let middle = from + (to - from).div_ceil(2);
+        if fits(middle) { from = middle } else { to = middle - 1 }
+    }
+    from
+}
+
 fn check(points: &[ServicePoint]) -> Result<(), CurveError> {
     if points.is_empty() {
         return Err(CurveError::Empty);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Quantile, ServiceCurve, path::BATCHING_GAIN};
+use crate::{Quantile, ServiceCurve, latency::largest_size, path::BATCHING_GAIN};
 
 /// Limits closer to one another than this factor are one.
 const APART: f64 = 1.3;
@@ -19,14 +19,10 @@ pub fn batch_limits(curve: &ServiceCurve, sla: Duration) -> Vec<u32> {
     let usual = curve.efficient_batch(BATCHING_GAIN);
     let mut limits = vec![usual];
     let half = sla / 2;
-    let fits = |batch: &u32| curve.at(*batch, Quantile::P99) <= half;
-    // Service times do not fall with the size, so the sizes that fit come first.
-    let (mut low, mut high) = (0, curve.largest_measured());
-    while low < high {
-        let middle = low + (high - low).div_ceil(2);
-        if fits(&middle) { low = middle } else { high = middle - 1 }
-    }
-    for limit in [curve.efficient_batch(0.25), low] {
+    // 0 if no size fits.
+    let in_half =
+        largest_size(0, curve.largest_measured(), |batch| curve.at(batch, Quantile::P99) <= half);
+    for limit in [curve.efficient_batch(0.25), in_half] {
         let near = |&other: &u32| f64::from(limit.max(other)) < APART * f64::from(limit.min(other));
         if limit > 0 && !limits.iter().any(near) {
             limits.push(limit);

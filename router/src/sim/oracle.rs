@@ -43,6 +43,7 @@ use super::{
 };
 use crate::{
     DeviceId, PathId, PathProfile, PathSet, Profiles, RouterError, RouterState, ServiceCurve,
+    latency::largest_size,
 };
 
 /// What no policy can exceed.
@@ -178,7 +179,7 @@ impl Relaxation {
             let takes = id.is_none_or(|id| kind.paths.contains(id));
             (takes && profile.accuracy >= kind.min_quality && share > 0.0).then(|| {
                 let smallest = kind.samples / parts;
-                let largest = last_where(smallest, max_batch.max(kind.samples), |samples| {
+                let largest = largest_size(smallest, max_batch.max(kind.samples), |samples| {
                     Draw::least_ns(config, ratios, curve, samples) <= kind.budget_ns
                 });
                 let each = cheapest_per_sample(curve, smallest, largest, lane_ns);
@@ -209,16 +210,6 @@ impl Relaxation {
             lanes.iter().map(|&lanes| f64::from(lanes) * self.span_ns).collect();
         least_dual(&ways, &ends, &capacities)
     }
-}
-
-/// The last of `from..=to` of which `holds` is true, where it is true of `from` and of none after the first of which it is not.
-fn last_where(from: u32, to: u32, holds: impl Fn(u32) -> bool) -> u32 {
-    let (mut from, mut to) = (from, to);
-    while from < to {
-        let middle = from + (to - from).div_ceil(2);
-        if holds(middle) { from = middle } else { to = middle - 1 }
-    }
-    from
 }
 
 /// The least service time per sample over batches of `from..=to` samples. On each linear piece,

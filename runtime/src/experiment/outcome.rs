@@ -158,11 +158,10 @@ pub(super) fn simulate_cell(
     cell: &Cell,
     seed: u64,
 ) -> Result<Point, ExperimentError> {
-    let rehearsal = Load::new(cell, seed.wrapping_add(1))?;
     let load = Load::new(cell, seed)?;
     let contenders = setting.contenders.iter();
     let policies = contenders
-        .map(|contender| simulate_contender(contender, &rehearsal, &load))
+        .map(|contender| simulate_contender(contender, cell, seed, &load))
         .collect::<Result<Vec<_>, _>>()?;
     let (mut bound_per_s, mut luckiest_per_s) = (0.0, 0.0);
     for set in &setting.sets {
@@ -198,16 +197,18 @@ impl Load {
     }
 }
 
-/// Simulates a policy on the set of paths that served it best in the rehearsal.
+/// Simulates a policy on the set of paths that served it best in a rehearsal, on another trace of the cell.
 fn simulate_contender(
     contender: &Contender,
-    rehearsal: &Load,
+    cell: &Cell,
+    seed: u64,
     load: &Load,
 ) -> Result<PolicyOutcome, ExperimentError> {
     let Contender { policy, sets } = contender;
     if let [only] = sets.as_slice() {
         return simulate_one(policy, only, load);
     }
+    let rehearsal = Load::new(cell, seed.wrapping_add(1))?;
     let mut best: Option<(f64, &Profiles)> = None;
     for set in sets {
         let reached = simulate(set, policy, &rehearsal.trace, &rehearsal.config)?;
