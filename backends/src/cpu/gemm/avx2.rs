@@ -1,9 +1,9 @@
 //! Six rows by sixteen outputs at a time, in registers. See `avx512` for the idea.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_storeu_ps,
+    __m256, __m256i, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use mprec_representations::Activation;
@@ -17,6 +17,9 @@ pub(super) const PANEL: usize = 2 * LANES;
 /// Rows in a block.
 const ROWS: usize = 6;
 
+/// Rows before the last block from which on it fetches the next panel. With fewer, reading strictly forward is faster.
+const MANY: usize = 2 * ROWS;
+
 /// See [`Multiply`](super::Multiply).
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn multiply(input: Matrix<'_>, layer: &Packed, mut output: MatrixMut<'_>) {
@@ -28,10 +31,11 @@ pub(super) fn multiply(input: Matrix<'_>, layer: &Packed, mut output: MatrixMut<
             for (row, rows) in row_blocks(input.rows(), ROWS) {
                 let block =
                     Block { input, row, panel, relu: layer.activation() == Activation::Relu };
-                if panel.width == PANEL {
-                    block.dispatch::<2>(rows, &mut output);
-                } else {
-                    block.dispatch::<1>(rows, &mut output);
+                let fetches = row >= MANY && row + rows == input.rows();
+                match (panel.width, fetches) {
+                    (PANEL, true) => block.dispatch::<2, true>(rows, &mut output),
+                    (PANEL, false) => block.dispatch::<2, false>(rows, &mut output),
+                    _ => block.dispatch::<1, false>(rows, &mut output),
                 }
             }
         }
@@ -50,24 +54,31 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Runs the block with its number of rows as a constant.
+    /// Runs the block with its number of rows as a constant. With `FETCH`, asks for the next panel meanwhile.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    fn dispatch<const VECTORS: usize>(self, rows: usize, output: &mut MatrixMut<'_>) {
+    fn dispatch<const VECTORS: usize, const FETCH: bool>(
+        self,
+        rows: usize,
+        output: &mut MatrixMut<'_>,
+    ) {
         match rows {
-            1 => self.run::<1, VECTORS, 4>(output),
-            2 => self.run::<2, VECTORS, 2>(output),
-            3 => self.run::<3, VECTORS, 1>(output),
-            4 => self.run::<4, VECTORS, 1>(output),
-            5 => self.run::<5, VECTORS, 1>(output),
-            6 => self.run::<6, VECTORS, 1>(output),
+            1 => self.run::<1, VECTORS, 4, FETCH>(output),
+            2 => self.run::<2, VECTORS, 2, FETCH>(output),
+            3 => self.run::<3, VECTORS, 1, FETCH>(output),
+            4 => self.run::<4, VECTORS, 1, FETCH>(output),
+            5 => self.run::<5, VECTORS, 1, FETCH>(output),
+            6 => self.run::<6, VECTORS, 1, FETCH>(output),
             _ => unreachable!("blocks have 1 to {ROWS} rows"),
         }
     }
 
     /// `R` rows by `V` vectors of outputs, the sum over inputs split into `S`.
     #[target_feature(enable = "avx2,fma")]
-    fn run<const R: usize, const V: usize, const S: usize>(self, output: &mut MatrixMut<'_>) {
+    fn run<const R: usize, const V: usize, const S: usize, const FETCH: bool>(
+        self,
+        output: &mut MatrixMut<'_>,
+    ) {
         let inputs = self.input.width();
         let weights = self.panel.weights;
         assert_eq!(self.panel.width, V * LANES, "width of the panel");
@@ -83,12 +94,12 @@ impl Block<'_> {
         for start in (0..split).step_by(S) {
             for (part, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `start + part < split <= inputs`.
-                unsafe { step(&from, weights, start + part, sums) };
+                unsafe { step::<R, V, FETCH>(&from, weights, start + part, sums) };
             }
         }
         for at in split..inputs {
             // SAFETY: `at < inputs`.
-            unsafe { step(&from, weights, at, &mut sums[0]) };
+            unsafe { step::<R, V, FETCH>(&from, weights, at, &mut sums[0]) };
         }
 
         let zero = _mm256_setzero_ps();
@@ -122,7 +133,8 @@ impl Block<'_> {
     }
 }
 
-/// Adds the products of input `at` to the sums of all rows.
+/// Adds the products of input `at` to the sums of all rows. With `FETCH`, asks for the weights that the input has in a next
+/// panel of the same size.
 ///
 /// # Safety
 ///
@@ -130,12 +142,17 @@ impl Block<'_> {
 /// `V * LANES`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn step<const R: usize, const V: usize>(
+unsafe fn step<const R: usize, const V: usize, const FETCH: bool>(
     from: &[*const f32; R],
     weights: &[f32],
     at: usize,
     sums: &mut [[__m256; V]; R],
 ) {
+    if FETCH {
+        // Beyond the last panel nothing is read: a prefetch is a hint.
+        let next = weights.as_ptr().wrapping_add(weights.len() + at * V * LANES);
+        _mm_prefetch::<_MM_HINT_T1>(next.cast());
+    }
     let mut vectors = [_mm256_setzero_ps(); V];
     for (lane, vector) in vectors.iter_mut().enumerate() {
         // SAFETY: the caller says that row `at` of the weights is there.
