@@ -1,7 +1,8 @@
 //! Eight pairs at a time, for eight vectors against eight others in registers.
 
 use std::arch::x86_64::{
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 use super::{Pairs, check};
@@ -20,14 +21,9 @@ const ROWS: usize = 8;
 pub(super) fn dot(vectors: Matrix<'_>, pairs: Pairs, scratch: &mut [f32], mut out: MatrixMut<'_>) {
     check(&vectors, pairs, scratch, &out);
     let Pairs { count, dim, .. } = pairs;
-    let stride = count.next_multiple_of(LINE);
     for sample in 0..vectors.rows() {
         let row = vectors.row(sample);
-        for (index, vector) in row.chunks_exact(dim).enumerate() {
-            for (at, &value) in vector.iter().enumerate() {
-                scratch[at * stride + index] = value;
-            }
-        }
+        transpose(row, pairs, scratch);
         let (first, products) = out.row(sample).split_at_mut(dim);
         first.copy_from_slice(&row[..dim]);
         for start in (0..count).step_by(ROWS) {
@@ -46,6 +42,9 @@ pub(super) fn dot(vectors: Matrix<'_>, pairs: Pairs, scratch: &mut [f32], mut ou
 }
 
 /// Products of vectors `start..start + R` with those before them.
+///
+/// The last vector of a row of products is stored whole and so reaches into the rows behind, whose first products are all
+/// written later: columns are taken from the last one to the first, rows from the first to the last.
 #[target_feature(enable = "avx2,fma")]
 fn rows<const R: usize>(
     row: &[f32],
@@ -60,7 +59,7 @@ fn rows<const R: usize>(
     assert!(transposed.len() >= dim * stride);
     let left = &row[start * dim..];
     let most = pairs.row_length(start + R - 1);
-    for column in (0..most).step_by(LANES) {
+    for column in (0..most).step_by(LANES).rev() {
         let mut sums = [_mm256_setzero_ps(); R];
         for at in 0..dim {
             // SAFETY: `column < most <= count`, so `column + LANES <= stride`; and `at < dim`.
@@ -76,16 +75,70 @@ fn rows<const R: usize>(
             if column >= length {
                 continue;
             }
-            let products = &mut products[pairs.row_start(start + index)..][..length];
-            if let Some(whole) = products[column..].first_chunk_mut::<LANES>() {
+            let products = &mut products[pairs.row_start(start + index) + column..];
+            if let Some(whole) = products.first_chunk_mut::<LANES>() {
                 // SAFETY: `whole` holds one vector.
                 unsafe { _mm256_storeu_ps(whole.as_mut_ptr(), sum) };
             } else {
                 let mut values = [0.0; LANES];
                 // SAFETY: `values` holds one vector.
                 unsafe { _mm256_storeu_ps(values.as_mut_ptr(), sum) };
-                products[column..].copy_from_slice(&values[..length - column]);
+                products[..length - column].copy_from_slice(&values[..length - column]);
             }
         }
     }
+}
+
+/// Writes value `at` of vector `index` to `transposed[at * stride + index]`.
+#[target_feature(enable = "avx2")]
+fn transpose(row: &[f32], pairs: Pairs, transposed: &mut [f32]) {
+    let Pairs { count, dim, .. } = pairs;
+    let stride = count.next_multiple_of(LINE);
+    assert!(row.len() >= count * dim && transposed.len() >= dim * stride);
+    let whole = dim - dim % LANES;
+    for first in (0..count).step_by(LANES) {
+        for at in (0..whole).step_by(LANES) {
+            let mut block = [_mm256_setzero_ps(); LANES];
+            for (index, vector) in block.iter_mut().enumerate() {
+                // The last vector stands for those that are not there: nobody reads what comes of them.
+                let start = (first + index).min(count - 1) * dim + at;
+                // SAFETY: `at + LANES <= dim`, and the row holds `count` vectors of `dim` floats.
+                *vector = unsafe { _mm256_loadu_ps(row.as_ptr().add(start)) };
+            }
+            for (index, vector) in transpose_block(block).into_iter().enumerate() {
+                let start = (at + index) * stride + first;
+                // SAFETY: `at + index < dim` and `first + LANES <= stride`.
+                unsafe { _mm256_storeu_ps(transposed.as_mut_ptr().add(start), vector) };
+            }
+        }
+    }
+    for at in whole..dim {
+        for index in 0..count {
+            transposed[at * stride + index] = row[index * dim + at];
+        }
+    }
+}
+
+/// Eight by eight: pairs of rows are interleaved by single floats, then by twos, then by halves of a vector.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transpose_block(rows: [__m256; LANES]) -> [__m256; LANES] {
+    let mut columns = rows;
+    for half in 0..2 {
+        let [a, b, c, d] =
+            [rows[4 * half], rows[4 * half + 1], rows[4 * half + 2], rows[4 * half + 3]];
+        let (low_ab, high_ab) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (low_cd, high_cd) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        // Of four rows: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+        columns[4 * half] = _mm256_shuffle_ps::<0b01_00_01_00>(low_ab, low_cd);
+        columns[4 * half + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(low_ab, low_cd);
+        columns[4 * half + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(high_ab, high_cd);
+        columns[4 * half + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(high_ab, high_cd);
+    }
+    for column in 0..4 {
+        let (upper, lower) = (columns[column], columns[4 + column]);
+        columns[column] = _mm256_permute2f128_ps::<0x20>(upper, lower);
+        columns[4 + column] = _mm256_permute2f128_ps::<0x31>(upper, lower);
+    }
+    columns
 }
