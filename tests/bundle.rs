@@ -5,7 +5,8 @@ use std::{fs, path::Path, process::Command};
 
 use mprec_representations::{
     BatchShape, Bundle, BundleError, BundleWriter, Dlrm, DlrmSpec, Interaction, LayerFormat,
-    Manifest, Precision, RepresentationSpec, RowFormat, Tensor, bundle::MANIFEST_DIGEST, quantize,
+    Manifest, Op, Precision, RepresentationSpec, RowFormat, Tensor, bundle::MANIFEST_DIGEST,
+    quantize,
 };
 use mprec_tests::{fixtures, require};
 use serde_json::{Value, json};
@@ -188,6 +189,15 @@ fn an_architecture_that_the_tensors_do_not_make_is_refused_by_name() {
             json!({"representation": "dhe", "hashes": 1_u64 << 63, "hidden": [], "dim": 2}),
             Some("emb_l.1.weight"),
         ),
+        (json!({"representation": "clustered", "hashes": 2, "centroids": 0, "dim": 2}), None),
+        (
+            json!({"representation": "clustered", "hashes": 2, "centroids": 1_u64 << 63, "dim": 2}),
+            None,
+        ),
+        (
+            json!({"representation": "clustered", "hashes": 2, "centroids": 3, "dim": 2}),
+            Some("emb_l.1.weight"),
+        ),
     ] {
         let folder = small_bundle();
         edit_manifest(folder.path(), |manifest| {
@@ -320,16 +330,59 @@ fn a_header_of_hostile_size_is_refused() {
     }
 }
 
-#[test]
-fn a_bundle_written_by_python_is_read() {
+/// Python with safetensors and numpy, or nothing and a line that says so.
+fn python() -> Option<String> {
     let python = std::env::var("MPREC_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_package = Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
     if !has_package.is_ok_and(|output| output.status.success()) {
-        return require::skip(
+        require::skip(
             "python",
             "`pip install safetensors numpy` and set MPREC_PYTHON to test this",
         );
+        return None;
     }
+    Some(python)
+}
+
+/// Vectors of ids 0 to 299 of feature 2 of a `clustered` variant, one a line.
+const NEAREST: &str = "
+import sys, numpy
+from safetensors.numpy import load_file
+tensors = load_file(sys.argv[1])
+a, b, p, m = tensors['dhe_l.hash_params.2'].T
+ids = numpy.arange(300)[:, None]
+codes = ((a * ids + b) % p % m).astype('f4') / (m - 1).astype('f4') * 2 - 1
+nearest = (codes @ tensors['dhe_l.centroids.2.weight'].T).argmax(axis=1)
+for vector in tensors['dhe_l.centroids.2.vectors'][nearest]:
+    print(*vector)
+";
+
+#[test]
+fn python_finds_the_same_centroids() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let schema = fixtures::schema(&[11, 7, 300]);
+    fixtures::write_bundle(folder.path(), &schema).unwrap();
+    let bundle = Bundle::open(&folder).unwrap();
+    let file = bundle.manifest().variant("clustered").unwrap().file.clone().unwrap();
+    let path = folder.path().join(file);
+    let output = Command::new(&python).args(["-c", NEAREST]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected: Vec<f32> = text.split_whitespace().map(|x| x.parse().unwrap()).collect();
+
+    let ids: Vec<i64> = (0..300).flat_map(|id| [0, 0, id]).collect();
+    let batch = BatchShape::new(&schema).from_rows(vec![0.0; 600], &ids).unwrap();
+    let program = bundle.program("clustered").unwrap();
+    let values = program.interpret_all(&batch).unwrap();
+    let picked = |op: &&Op| matches!(op, Op::PickLargest { .. });
+    let last = program.ops().iter().rfind(picked).unwrap();
+    assert_eq!(values.get(last.output()), expected);
+}
+
+#[test]
+fn a_bundle_written_by_python_is_read() {
+    let Some(python) = python() else { return };
     // The script is the one that the documentation prints.
     let page = include_str!("../docs/bundle.md");
     let script = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();

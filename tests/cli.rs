@@ -321,6 +321,42 @@ fn failures_say_whose_they_are() {
 }
 
 #[test]
+fn centroids_are_a_variant_that_is_judged() {
+    let folder = trained(&["table", "dhe"]);
+    let folder = folder.path();
+    let mut cluster = vec!["cluster", "model", "--variant", "dhe", "--data", "data", "--centroids"];
+    cluster.extend(["100000", "--name", "dhe-all"]);
+    let clustered = json(folder, &cluster);
+    assert_eq!((&clustered["variant"], &clustered["from"]), (&"dhe-all".into(), &"dhe".into()));
+    let change = clustered["logloss_change"].as_f64().unwrap();
+    assert!(change.abs() < 1e-6, "as many centroids as ids change nothing: {change}");
+    let evaluated = json(folder, &["eval", "model", "--data", "data", "--path", "dhe-all@cpu"]);
+    assert_eq!(evaluated["auc"], clustered["auc"], "the bundle holds what was measured");
+    for (name, exit) in [("dhe-all", 2), ("nothing", 1)] {
+        *cluster.last_mut().unwrap() = name;
+        cluster[3] = if name == "nothing" { "table" } else { "dhe" };
+        assert_eq!(mprec(folder, &cluster).status.code(), Some(exit), "{name}");
+    }
+    let refused = ["cluster", "model", "--variant", "dhe", "--data", "data", "--centroids", "0"];
+    assert_eq!(mprec(folder, &refused).status.code(), Some(2), "no centroids");
+
+    let few =
+        ["cluster", "model", "--variant", "dhe", "--data", "data", "--centroids", "2", "--force"];
+    let clustered = json(folder, &few);
+    assert_eq!(clustered["variant"], "dhe-clustered-2");
+    let flops = |name: &str| clustered[name].as_u64().unwrap();
+    assert!(flops("embedding_flops") < flops("from_embedding_flops"), "{clustered}");
+    let bench =
+        ["bench", "--bundle", "model", "--path", "dhe-clustered-2@cpu", "--seconds", "0.05"];
+    let hit_rate =
+        json(folder, &[&bench[..], &["--cache", "65536"]].concat())["cache_hit_rate"].as_f64();
+    assert!(
+        hit_rate.is_some_and(|rate| rate > 0.1),
+        "the exact cache stands before it: {hit_rate:?}"
+    );
+}
+
+#[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     for command in [
@@ -332,6 +368,7 @@ fn every_command_explains_itself() {
         "score",
         "quantize",
         "materialise",
+        "cluster",
         "export",
         "backends",
         "bench",
@@ -366,6 +403,7 @@ fn what_people_read_is_as_it_was() {
     let folder = folder.path();
     insta::assert_snapshot!("help", masked(folder, &["--help"]));
     insta::assert_snapshot!("help_quantize", masked(folder, &["quantize", "--help"]));
+    insta::assert_snapshot!("help_cluster", masked(folder, &["cluster", "--help"]));
     insta::assert_snapshot!("inspect", masked(folder, &["inspect", "model"]));
     let eval = ["eval", "model", "--data", "data", "--path"];
     for (name, path) in [

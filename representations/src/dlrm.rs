@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clustered::check_centroids,
     error::ProgramError,
     layer::LayerWeights,
     op::{Activation, Interaction, Slot},
@@ -181,7 +182,10 @@ impl DlrmSpec {
                     return fail("vectors of", expected, width.to_string());
                 }
             }
-            if let RepresentationSpec::Dhe(dhe) | RepresentationSpec::Hybrid { dhe, .. } = feature
+            if let RepresentationSpec::Clustered(clustered) = feature {
+                check_centroids(clustered.centroids)?;
+            }
+            if let Some(dhe) = feature.dhe()
                 && dhe.hidden.len() >= MAX_LAYERS
             {
                 let got = format!("{} hidden layers", dhe.hidden.len());

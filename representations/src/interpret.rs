@@ -3,7 +3,7 @@
 use crate::{
     batch::Batch,
     error::ProgramError,
-    op::{Combination, Interaction, Op, Slot, sigmoid},
+    op::{Combination, Interaction, Op, Slot, largest, sigmoid},
     program::Program,
 };
 
@@ -83,6 +83,12 @@ impl Program {
             Op::Affine { input, scale, shift, .. } => {
                 for (at, (out, x)) in out.iter_mut().zip(values.get(*input)).enumerate() {
                     *out = x * scale.as_slice()[at % width] + shift.as_slice()[at % width];
+                }
+            }
+            Op::PickLargest { input, choices, .. } => {
+                let inputs = values.get(*input).chunks_exact(self.width(*input));
+                for (input, out) in inputs.zip(out.chunks_exact_mut(width)) {
+                    out.copy_from_slice(choices.row(largest(input)));
                 }
             }
             Op::BagReduce { feature, input, .. } => {

@@ -32,6 +32,7 @@
 
 pub mod batch;
 pub mod bundle;
+mod clustered;
 pub mod dhe;
 mod dlrm;
 pub mod error;
@@ -53,6 +54,7 @@ pub mod weights;
 
 pub use batch::{Bags, Batch, BatchShape, GroupedBatch, Jagged, PerGroup, Sharing};
 pub use bundle::{Bundle, BundleError, BundleWriter, Manifest, Quality};
+pub use clustered::{Clustered, ClusteredSpec, Clustering};
 pub use dhe::{Dhe, DheSpec, HashFamily};
 pub use dlrm::{CrossSpec, Dlrm, DlrmSpec, MAX_LAYERS, ModelError};
 pub use error::{BatchError, ProgramError, SchemaError};

@@ -4,6 +4,7 @@
 //! vector stood, behind all stored ones, because that is the order to which the top net was trained.
 
 use crate::{
+    dhe::replace_dhes,
     dlrm::{DlrmSpec, ModelError},
     error::ProgramError,
     op::RowIndex,
@@ -83,39 +84,11 @@ pub fn materialise<E: From<ModelError>>(
     weights: &Weights,
     mut vectors: impl FnMut(usize) -> Result<Tensor<f32>, E>,
 ) -> Result<(DlrmSpec, Weights), E> {
-    let refuse = |got: &str| ModelError::Architecture {
-        what: "a variant to materialise with",
-        expected: "a DHE, and 32-bit parameters".into(),
-        got: got.into(),
-    };
-    if !spec.precision.is_full() {
-        return Err(refuse("quantised parameters").into());
-    }
-    let mut materialised = spec.clone();
-    let mut rows = Weights::new();
-    for (feature, representation) in materialised.features.iter_mut().enumerate() {
-        let (dim, beside) = match &*representation {
-            RepresentationSpec::Dhe(dhe) => (dhe.dim, None),
-            RepresentationSpec::Hybrid { dim, dhe } => (dhe.dim, Some(*dim)),
-            _ => continue,
-        };
-        *representation = RepresentationSpec::Materialised { dim, beside };
+    let purpose = "a variant to materialise with";
+    replace_dhes(schema, spec, weights, purpose, |feature, dhe, beside, rows| {
         rows.insert(rows_name(feature), vectors(feature)?);
-    }
-    if rows.iter().next().is_none() {
-        return Err(refuse("no DHE").into());
-    }
-    // Everything but the DHEs is as it was.
-    for tensor in materialised.tensors(schema) {
-        if rows.get(&tensor.name).is_none() {
-            let kept = weights
-                .get(&tensor.name)
-                .ok_or_else(|| ModelError::from(tensor.missing()))?
-                .clone();
-            rows.insert(tensor.name, kept);
-        }
-    }
-    Ok((materialised, rows))
+        Ok(RepresentationSpec::Materialised { dim: dhe.dim, beside })
+    })
 }
 
 fn rows_name(feature: usize) -> String {

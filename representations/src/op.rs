@@ -122,6 +122,19 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// The position of the largest of `values`, as [`Op::PickLargest`] defines it.
+#[inline]
+pub fn largest(values: &[f32]) -> usize {
+    let mut largest = (0, f32::NEG_INFINITY);
+    for (at, &value) in values.iter().enumerate() {
+        // False for NaN, and for what is only as large.
+        if value > largest.1 {
+            largest = (at, value);
+        }
+    }
+    largest.0
+}
+
 /// How hash values become inputs of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -226,6 +239,16 @@ pub enum Op {
         /// `[rows, width]`
         output: Slot,
     },
+    /// The row whose number is the position of the largest element, the lowest of those that are as large. A NaN is
+    /// never the largest; where nothing exceeds negative infinity, it is row 0.
+    PickLargest {
+        /// `[rows, choices]`
+        input: Slot,
+        /// `[choices, width]`
+        choices: Tensor<f32>,
+        /// `[rows, width]`
+        output: Slot,
+    },
     /// Sums the rows of each bag's ids, each times its weight if the batch is weighted.
     BagReduce {
         /// The sparse feature.
@@ -279,6 +302,7 @@ impl Op {
             | Self::HashEncode { output, .. }
             | Self::Linear { output, .. }
             | Self::Affine { output, .. }
+            | Self::PickLargest { output, .. }
             | Self::BagReduce { output, .. }
             | Self::Combine { output, .. }
             | Self::Interact { output, .. }
@@ -293,6 +317,7 @@ impl Op {
             Self::BagSum { .. } | Self::HashEncode { .. } => Vec::new(),
             Self::Linear { input, .. }
             | Self::Affine { input, .. }
+            | Self::PickLargest { input, .. }
             | Self::BagReduce { input, .. }
             | Self::Sigmoid { input, .. } => vec![*input],
             Self::Combine { left, right, .. } => vec![*left, *right],
@@ -307,11 +332,33 @@ impl Op {
             Self::HashEncode { .. } => "hash_encode",
             Self::Linear { .. } => "linear",
             Self::Affine { .. } => "affine",
+            Self::PickLargest { .. } => "pick_largest",
             Self::BagReduce { .. } => "bag_reduce",
             Self::Combine { .. } => "combine",
             Self::Interact { .. } => "interact",
             Self::Mean { .. } => "mean",
             Self::Sigmoid { .. } => "sigmoid",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_the_first_of_equals_and_never_a_nan() {
+        let (nan, low) = (f32::NAN, f32::NEG_INFINITY);
+        for (values, expected) in [
+            (&[1.0, 3.0, 2.0][..], 1),
+            (&[2.0, 3.0, 3.0], 1),
+            (&[-0.0, 0.0], 0),
+            (&[nan, -5.0, nan, -4.0], 3),
+            (&[low, nan, low], 0),
+            (&[nan], 0),
+            (&[0.0, f32::INFINITY, f32::INFINITY], 1),
+        ] {
+            assert_eq!(largest(values), expected, "{values:?}");
         }
     }
 }

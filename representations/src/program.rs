@@ -108,6 +108,7 @@ impl Program {
                 Op::HashEncode { family, .. } => family.bytes(),
                 Op::Linear { weight, bias, .. } => weight.bytes() + bias.bytes(),
                 Op::Affine { scale, shift, .. } => scale.bytes() + shift.bytes(),
+                Op::PickLargest { choices, .. } => choices.bytes(),
                 _ => 0,
             })
             .sum()
@@ -120,15 +121,10 @@ impl Program {
             .iter()
             .map(|op| match op {
                 Op::BagSum { rows, .. } => rows.dim(),
-                Op::HashEncode { family, transform, .. } => {
-                    family.len()
-                        * match transform {
-                            Transform::Uniform => 8,
-                            Transform::Gaussian => 14,
-                        }
-                }
+                Op::HashEncode { family, transform, .. } => family.cost(*transform).flops_per_id,
                 Op::Linear { weight, .. } => 2 * weight.outputs() * weight.inputs(),
                 Op::Affine { scale, .. } => 2 * scale.rows(),
+                Op::PickLargest { choices, .. } => choices.rows(),
                 Op::Interact { interaction: Interaction::Dot { .. }, inputs, output } => {
                     let dim = self.slots[inputs[0].0].width;
                     2 * dim * (self.slots[output.0].width - dim)
@@ -207,9 +203,7 @@ impl ProgramBuilder {
         transform: Transform,
     ) -> Result<Slot, ProgramError> {
         self.bound(feature)?;
-        if transform == Transform::Gaussian && !family.len().is_multiple_of(2) {
-            return Err(ProgramError::OddHashes { feature, hashes: family.len() });
-        }
+        family.check(feature, transform)?;
         let output = self.slot(RowsOf::Ids { feature }, family.len())?;
         self.ops.push(Op::HashEncode { feature, family, transform, output });
         Ok(output)
@@ -264,6 +258,25 @@ impl ProgramBuilder {
         }
         let output = self.slot(rows, width)?;
         self.ops.push(Op::Affine { input, scale, shift, output });
+        Ok(output)
+    }
+
+    /// Adds [`Op::PickLargest`]; `choices` is `[width of input, dim]`.
+    ///
+    /// # Errors
+    ///
+    /// When the shapes do not fit.
+    pub fn pick_largest(
+        &mut self,
+        input: Slot,
+        choices: Tensor<f32>,
+    ) -> Result<Slot, ProgramError> {
+        let SlotShape { rows, width } = self.slots[input.0];
+        if choices.shape().len() != 2 || choices.rows() != width {
+            return Err(mismatch("pick_largest", format!("[{width}, dim]"), choices.shape()));
+        }
+        let output = self.slot(rows, choices.shape()[1])?;
+        self.ops.push(Op::PickLargest { input, choices, output });
         Ok(output)
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clustered::{Clustered, ClusteredSpec},
     dhe::{Dhe, DheSpec},
     error::ProgramError,
     hashed::{Hashed, QuotientRemainder},
@@ -111,6 +112,9 @@ pub enum RepresentationSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         beside: Option<usize>,
     },
+    /// The vectors of the nearest of some centroids of a DHE's codes; the interaction sees them where that one's vector
+    /// stood.
+    Clustered(ClusteredSpec),
 }
 
 impl RepresentationSpec {
@@ -123,6 +127,15 @@ impl RepresentationSpec {
             Self::Dhe(_) => "dhe",
             Self::Hybrid { .. } => "hybrid",
             Self::Materialised { .. } => "materialised",
+            Self::Clustered(_) => "clustered",
+        }
+    }
+
+    /// Its DHE, alone or beside a table.
+    pub fn dhe(&self) -> Option<&DheSpec> {
+        match self {
+            Self::Dhe(dhe) | Self::Hybrid { dhe, .. } => Some(dhe),
+            _ => None,
         }
     }
 
@@ -138,6 +151,7 @@ impl RepresentationSpec {
             Self::Dhe(dhe) => (None, Some(dhe.dim)),
             Self::Hybrid { dim, dhe } => (Some(*dim), Some(dhe.dim)),
             Self::Materialised { dim, beside } => (*beside, Some(*dim)),
+            Self::Clustered(clustered) => (clustered.beside, Some(clustered.dim)),
         }
     }
 
@@ -149,6 +163,7 @@ impl RepresentationSpec {
             | Self::QuotientRemainder { dim, .. }
             | Self::Hybrid { dim, .. } => (Some(*dim), None),
             Self::Materialised { dim, beside } => (Some(*dim), *beside),
+            Self::Clustered(clustered) => (clustered.beside, None),
             Self::Dhe(_) => (None, None),
         };
         first.into_iter().chain(second)
@@ -165,6 +180,7 @@ impl RepresentationSpec {
             Self::Materialised { dim, beside } => {
                 Materialised::tensors(feature, cardinality, *dim, *beside)
             }
+            Self::Clustered(clustered) => clustered.tensors(feature, cardinality),
             Self::Dhe(dhe) => dhe.tensors(feature),
             Self::Hybrid { dim, dhe } => {
                 let mut tensors = Table::tensors(feature, cardinality, *dim);
@@ -200,6 +216,9 @@ impl RepresentationSpec {
             }
             Self::Materialised { dim, beside } => {
                 Box::new(Materialised::load(feature, cardinality, *dim, *beside, weights)?)
+            }
+            Self::Clustered(clustered) => {
+                Box::new(Clustered::load(feature, cardinality, clustered, weights)?)
             }
             Self::Dhe(dhe) => Box::new(Dhe::load(feature, dhe, weights)?),
             Self::Hybrid { dim, dhe } => Box::new(Hybrid {

@@ -1,11 +1,14 @@
 //! Our own kernels, at every level of instructions that this machine has.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use mprec_backends::{Backend as _, CpuBackend, Executable, Level, cpu::DheVectors};
 use mprec_representations::{
-    Dlrm, GroupedBatch, LayerFormat, ModelError, Precision, RowFormat, Sharing, Tensor,
-    materialise, quantize,
+    Clustering, Dlrm, GroupedBatch, LayerFormat, ModelError, Precision, RepresentationSpec,
+    RowFormat, Sharing, Tensor, materialise, quantize,
 };
 use mprec_tests::{
     fixtures,
@@ -49,10 +52,10 @@ fn materialised_rows_are_what_the_dhe_computes() {
         let rows = materialise(&schema, &spec, &weights, |feature| {
             let (ids, dim) = (schema.sparse()[feature].cardinality, vectors.dim(feature).unwrap());
             let mut rows = vec![f32::NAN; ids as usize * dim];
-            vectors.compute(feature, 0, &mut rows, |_| ()).unwrap();
+            vectors.compute(feature, 0.., &mut rows, |_| ()).unwrap();
             // Any part alone gives the same vectors, to the rounding of sums.
             let mut last = vec![f32::NAN; dim];
-            vectors.compute(feature, ids - 1, &mut last, |_| ()).unwrap();
+            vectors.compute(feature, [ids - 1], &mut last, |_| ()).unwrap();
             let end = &rows[(ids as usize - 1) * dim..];
             assert!(last.iter().zip(end).all(|(got, row)| (got - row).abs() < 1e-4));
             Ok::<_, ModelError>(Tensor::new(&[ids as usize, dim], rows))
@@ -70,6 +73,66 @@ fn materialised_rows_are_what_the_dhe_computes() {
                 "{got}, expected {expected}"
             );
         }
+    }
+}
+
+/// Counts of ids `0..cardinality`, in an order that is not theirs.
+fn counts(cardinality: u64) -> Vec<(u32, u64)> {
+    (0..cardinality as u32).map(|at| (at * 7 % cardinality as u32, 1 + u64::from(at))).collect()
+}
+
+#[test]
+fn centroids_for_every_id_give_the_scores_of_the_dhe() {
+    let schema = fixtures::schema(&[11, 7, 30]);
+    let counts: Vec<_> = [11, 7, 30].map(counts).into();
+    for (name, spec) in fixtures::architectures(&schema, 16) {
+        let weights = fixtures::weights(&schema, &spec, 5);
+        let program = Dlrm::load(&schema, &spec, &weights).unwrap().lower().unwrap();
+        let vectors = DheVectors::new(&program, &schema).unwrap();
+        let clustered = |centroids, counts: Vec<_>| {
+            let clustering = Clustering { centroids, counts };
+            let (steps, told) = (clustering.steps(&schema, &spec), AtomicU64::new(0));
+            let compute = |feature, ids: &[u64]| {
+                let dim = vectors.dim(feature).unwrap();
+                let mut rows = vec![f32::NAN; ids.len() * dim];
+                vectors.compute(feature, ids.iter().copied(), &mut rows, |_| ()).unwrap();
+                Ok::<_, ModelError>(Tensor::new(&[ids.len(), dim], rows))
+            };
+            let tell = |steps| {
+                told.fetch_add(steps, Ordering::Relaxed);
+            };
+            let result = clustering.apply(&schema, &spec, &weights, compute, &tell);
+            assert!(result.is_err() || told.into_inner() == steps, "{name}: {steps}");
+            result
+        };
+        let seen = || counts.iter().map(Vec::as_slice).collect();
+        if !spec.features.iter().any(|feature| feature.dhe().is_some()) {
+            assert!(clustered(30, seen()).is_err(), "{name} has no DHE");
+            continue;
+        }
+        assert!(clustered(0, seen()).is_err() && clustered(usize::MAX, seen()).is_err());
+        let batch = Tape::new(&[2, 2]).batch(&schema, 60);
+        let expected = program.interpret(&batch).unwrap();
+        let distance = |(spec, weights): &(_, _)| {
+            let program = Dlrm::load(&schema, spec, weights).unwrap().lower().unwrap();
+            let mut executable = CpuBackend::new().with_cache(CACHE).prepare(&program).unwrap();
+            // Twice: then the cache holds vectors.
+            scores(&mut *executable, &batch);
+            let got = scores(&mut *executable, &batch);
+            let off = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs());
+            off.fold(0.0, f32::max)
+        };
+        let tolerance = Tolerance::OTHER_ORDER.floats;
+        // As many as ids: of all that there are, and of all that occur.
+        for (centroids, counts) in [(30, Vec::new()), (1000, seen()), (5, seen())] {
+            let all = centroids >= 30;
+            let off = distance(&clustered(centroids, counts).unwrap());
+            assert_eq!(off <= tolerance, all, "{name}, {centroids} centroids: {off}");
+        }
+        let seen: Vec<&[(u32, u64)]> = counts.iter().map(|counts| &counts[..5]).collect();
+        let few = clustered(5, seen).unwrap().0.features[0].clone();
+        let RepresentationSpec::Clustered(few) = few else { panic!("{name}: {few:?}") };
+        assert_eq!(few.centroids, 5);
     }
 }
 

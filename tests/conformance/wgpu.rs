@@ -18,7 +18,7 @@ fn backend() -> Option<mprec_backends::wgpu::WgpuBackend> {
 /// The adapter as it is, and as if it could bind no more than a few rows of a table, or of what is made of a batch.
 #[cfg(feature = "wgpu")]
 fn runners() -> Vec<Runner> {
-    use mprec_tests::suite::Tolerance;
+    use mprec_tests::suite::{self, Tolerance};
 
     let runner = |name: &str, backend| Runner {
         name: name.into(),
@@ -26,7 +26,7 @@ fn runners() -> Vec<Runner> {
         // Sums have the interpreter's order, but products may be fused with them.
         tolerance: Tolerance::OTHER_ORDER,
         programs: 16,
-        exceptions: &[],
+        exceptions: suite::NO_PICK_LARGEST,
     };
     let Some(backend) = backend() else { return Vec::new() };
     vec![

@@ -111,7 +111,7 @@ fn python_checks_and_runs_what_was_written() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "the checker or the runtime refused; see above");
     let answered: BTreeMap<String, Vec<f32>> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answered.len(), 6 * 4 * 2 * 2);
+    assert_eq!(answered.len(), 7 * 4 * 2 * 2);
     for (path, (expected, tolerance)) in expected {
         assert_eq!(answered[&path].len(), expected.len(), "{path}");
         for (got, expected) in answered[&path].iter().zip(expected) {

@@ -1,8 +1,9 @@
 //! Small models with every representation, filled with reproducible parameters.
 
 use mprec_representations::{
-    BundleError, BundleWriter, Combination, DheSpec, DlrmSpec, Interaction, RepresentationSpec,
-    Schema, SparseFeature, Tensor, Transform, Weights, op::Activation, weights::DType,
+    BundleError, BundleWriter, ClusteredSpec, Combination, DheSpec, DlrmSpec, Interaction,
+    RepresentationSpec, Schema, SparseFeature, Tensor, Transform, Weights, op::Activation,
+    weights::DType,
 };
 
 /// A schema of two dense features and one sparse feature per cardinality.
@@ -28,6 +29,11 @@ pub fn dhe(hashes: usize, hidden: usize, dim: usize) -> DheSpec {
     }
 }
 
+/// Centroids of the codes of `hashes` hashes.
+pub fn clustered(hashes: usize, centroids: usize, dim: usize) -> ClusteredSpec {
+    ClusteredSpec { hashes, transform: Transform::Uniform, centroids, dim, beside: Some(dim) }
+}
+
 /// One architecture per representation, by variant name.
 pub fn architectures(schema: &Schema, dim: usize) -> Vec<(&'static str, DlrmSpec)> {
     let uniform = |representation: RepresentationSpec| {
@@ -42,6 +48,7 @@ pub fn architectures(schema: &Schema, dim: usize) -> Vec<(&'static str, DlrmSpec
         ("qr", uniform(RepresentationSpec::QuotientRemainder { dim, collisions: 4, combination })),
         ("dhe", uniform(RepresentationSpec::Dhe(dhe(8, 6, dim)))),
         ("hybrid", uniform(RepresentationSpec::Hybrid { dim, dhe: dhe(8, 6, dim) })),
+        ("clustered", uniform(RepresentationSpec::Clustered(clustered(8, 9, dim)))),
         ("select", DlrmSpec::new(schema, select, Interaction::Dot { itself: false }, &[8], &[8])),
     ]
 }

@@ -294,6 +294,10 @@ fn check_features(spec: &DlrmSpec) -> Result<(), ModelError> {
                 let expected = "a DHE: its rows are made from it when it is trained";
                 return fail("to train", expected.into(), "materialised rows".into());
             }
+            RepresentationSpec::Clustered(_) => {
+                let expected = "a DHE: its codes are clustered when it is trained";
+                return fail("to train", expected.into(), "centroids".into());
+            }
             RepresentationSpec::Hash { rows: 0, .. } => {
                 return fail("a hashed table of", "at least 1 row".into(), "0".into());
             }

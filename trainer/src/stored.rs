@@ -93,7 +93,9 @@ impl Stored {
                     this.tables.push(table(&tensors[1], feature, RowIndex::Remainder { divisor })?);
                     Source::Pair(first, combination)
                 }
-                RepresentationSpec::Dhe(_) | RepresentationSpec::Materialised { .. } => continue,
+                RepresentationSpec::Dhe(_)
+                | RepresentationSpec::Materialised { .. }
+                | RepresentationSpec::Clustered(_) => continue,
             };
             let dim = this.tables[first].dim;
             this.features.push(StoredFeature { feature, start: this.width, dim, source });

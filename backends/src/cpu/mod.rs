@@ -47,6 +47,7 @@ mod layout;
 mod level;
 pub mod matrix;
 mod peak;
+mod pick_largest;
 mod place;
 mod plan;
 #[cfg(target_arch = "x86_64")]

@@ -183,6 +183,11 @@ impl Plan {
                 let (scale, shift) = (scale.clone(), shift.clone());
                 Step::Affine { scale, shift, from: place(input), to: place(output) }
             }
+            Op::PickLargest { input, choices, output } => {
+                self.bytes += choices.bytes();
+                let choices = choices.clone();
+                Step::PickLargest { choices, from: place(input), to: place(output) }
+            }
             Op::BagReduce { feature, input, output } => {
                 Step::Reduce { feature: *feature, from: place(input), to: place(output) }
             }

@@ -7,7 +7,7 @@ use mprec_representations::{Tensor, op::sigmoid};
 use super::{
     chain::Chain, executable::Scratch, gather::Gather, gemm::Packed, gemm_bf16::PackedBf16,
     gemm_int8::PackedInt8, hash_encode::Encoder, input::Input, interaction::Pairs,
-    kernels::Kernels, place::Place,
+    kernels::Kernels, pick_largest::largest, place::Place,
 };
 
 /// One step: what to do, from where, to where.
@@ -27,6 +27,8 @@ pub(crate) enum Step {
     LinearInt8 { layer: PackedInt8, from: Place, to: Place },
     /// `x · scale + shift`, per column.
     Affine { scale: Tensor<f32>, shift: Tensor<f32>, from: Place, to: Place },
+    /// The row of the largest element.
+    PickLargest { choices: Tensor<f32>, from: Place, to: Place },
     /// Sums over the bags of a feature, added to what is there.
     Reduce { feature: usize, from: Place, to: Place },
     /// Element by element, `left · right` or `left + right`.
@@ -93,6 +95,7 @@ impl Step {
             | Self::LinearBf16 { to, .. }
             | Self::LinearInt8 { to, .. }
             | Self::Affine { to, .. }
+            | Self::PickLargest { to, .. }
             | Self::Reduce { to, .. }
             | Self::Combine { to, .. }
             | Self::Copy { to, .. }
@@ -116,6 +119,7 @@ impl Step {
             | Self::LinearBf16 { from, .. }
             | Self::LinearInt8 { from, .. }
             | Self::Affine { from, .. }
+            | Self::PickLargest { from, .. }
             | Self::Copy { from, .. }
             | Self::Dot { from, .. }
             | Self::Sigmoid { from, .. } => vec![*from],
@@ -134,6 +138,7 @@ impl Step {
             | Self::LinearBf16 { to, .. }
             | Self::LinearInt8 { to, .. }
             | Self::Affine { to, .. }
+            | Self::PickLargest { to, .. }
             | Self::Reduce { to, .. }
             | Self::Combine { to, .. }
             | Self::Copy { to, .. }
@@ -181,6 +186,12 @@ impl Step {
                     for (at, out) in out.iter_mut().enumerate() {
                         *out = x[at] * scale[at] + shift[at];
                     }
+                }
+            }
+            Self::PickLargest { choices, from, .. } => {
+                let from = read(from);
+                for row in 0..now.rows {
+                    out.row(row).copy_from_slice(choices.row(largest(from.row(row))));
                 }
             }
             Self::Reduce { feature, from, .. } => {

@@ -1,4 +1,4 @@
-//! What a DHE computes, for ids in order: the rows of its materialisation.
+//! What a DHE computes for ids: the rows of its materialisation, and what centroids are means of.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ impl DheVectors {
         Some(self.find(feature)?.1.width)
     }
 
-    /// Writes the vectors of ids `first..` of `feature`, as many as `out` holds, and tells `progress` of
-    /// every few that are done.
+    /// Writes the vectors of `ids` of `feature`, as many as `out` holds, and tells `progress` of every few that are
+    /// done.
     ///
     /// # Errors
     ///
@@ -47,25 +47,25 @@ impl DheVectors {
     ///
     /// # Panics
     ///
-    /// If the feature has no DHE.
+    /// If the feature has no DHE, or `out` holds more than there are ids.
     pub fn compute(
         &self,
         feature: usize,
-        first: u64,
+        ids: impl IntoIterator<Item = u64>,
         out: &mut [f32],
         progress: impl Fn(u64),
     ) -> Result<(), BackendError> {
         let (chain, from) = self.find(feature).expect("the caller asked for the vectors' width");
         let mut executable = CpuExecutable::new(Arc::clone(&self.plan), None)?;
         let scratch = &mut executable.scratch;
-        let mut ids = Vec::with_capacity(chain.chunk);
-        let mut next = first;
+        let mut ids = ids.into_iter();
+        let mut chunk = Vec::with_capacity(chain.chunk);
         for out in out.chunks_mut(chain.chunk * from.width) {
             let count = out.len() / from.width;
-            ids.clear();
-            ids.extend(next..next + count as u64);
-            next += count as u64;
-            let of = Ids { distinct: &ids, ..Ids::default() };
+            chunk.clear();
+            chunk.extend(ids.by_ref().take(count));
+            assert_eq!(chunk.len(), count, "an id for every vector");
+            let of = Ids { distinct: &chunk, ..Ids::default() };
             let now = Now { samples: 0..0, groups: 0..0, rows: count, ids: of };
             for step in &chain.steps {
                 if !matches!(step, Step::Reduce { .. }) {

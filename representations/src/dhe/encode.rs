@@ -2,7 +2,13 @@
 
 use std::f32::consts::TAU;
 
-use crate::{error::ProgramError, op::Transform, tensor::Tensor};
+use crate::{
+    error::ProgramError,
+    op::Transform,
+    representation::Cost,
+    tensor::Tensor,
+    weights::{TensorSpec, Weights, WeightsError},
+};
 
 /// Largest modulus p. Products of two residues then stay below 2^62, so 64-bit arithmetic is exact.
 pub const MAX_PRIME: i64 = 1 << 31;
@@ -44,6 +50,40 @@ impl HashFamily {
             }
         }
         Ok(Self { parameters })
+    }
+
+    /// The tensor of the parameters for `feature`.
+    pub(crate) fn tensor(feature: usize, hashes: usize) -> TensorSpec {
+        TensorSpec::new::<i64>(format!("dhe_l.hash_params.{feature}"), &[hashes, 4])
+    }
+
+    pub(crate) fn load(
+        feature: usize,
+        hashes: usize,
+        weights: &Weights,
+    ) -> Result<Self, WeightsError> {
+        let tensor = Self::tensor(feature, hashes);
+        Self::new(weights.typed(&tensor)?).map_err(|source| WeightsError::Hashes {
+            tensor: tensor.name,
+            source: Box::new(source),
+        })
+    }
+
+    /// Refuses a transform that these hashes cannot have.
+    pub(crate) fn check(&self, feature: usize, transform: Transform) -> Result<(), ProgramError> {
+        if transform == Transform::Gaussian && !self.len().is_multiple_of(2) {
+            return Err(ProgramError::OddHashes { feature, hashes: self.len() });
+        }
+        Ok(())
+    }
+
+    /// What it costs to encode.
+    pub(crate) fn cost(&self, transform: Transform) -> Cost {
+        let per_hash = match transform {
+            Transform::Uniform => 8,
+            Transform::Gaussian => 14,
+        };
+        Cost { bytes: self.bytes(), flops_per_id: self.len() * per_hash }
     }
 
     /// Number of hashes, k.

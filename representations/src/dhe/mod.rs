@@ -9,8 +9,10 @@
 //! vector, so p should exceed the largest id.
 
 mod encode;
+mod replace;
 
 pub use encode::{HashFamily, MAX_PRIME, MAX_RANGE};
+pub(crate) use replace::replace_dhes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -60,8 +62,7 @@ impl DheSpec {
     }
 
     pub(crate) fn tensors(&self, feature: usize) -> Vec<TensorSpec> {
-        let mut tensors =
-            vec![TensorSpec::new::<i64>(format!("dhe_l.hash_params.{feature}"), &[self.hashes, 4])];
+        let mut tensors = vec![HashFamily::tensor(feature, self.hashes)];
         for (at, pair) in self.layers().windows(2).enumerate() {
             let name = format!("dhe_l.dhe_mlps.{feature}.{}", 2 * at);
             tensors.extend(TensorSpec::layer(&name, pair[1], pair[0]));
@@ -98,11 +99,7 @@ impl Dhe {
         weights: &Weights,
     ) -> Result<Self, WeightsError> {
         let tensors = spec.tensors(feature);
-        let parameters = weights.typed(&tensors[0])?;
-        let family = HashFamily::new(parameters).map_err(|source| WeightsError::Hashes {
-            tensor: tensors[0].name.clone(),
-            source: Box::new(source),
-        })?;
+        let family = HashFamily::load(feature, spec.hashes, weights)?;
         let (decoder, norm) = tensors[1..].split_at(2 * (spec.hidden.len() + 1));
         let decoder = decoder
             .chunks_exact(2)
@@ -122,14 +119,7 @@ impl Representation for Dhe {
     }
 
     fn cost(&self) -> Cost {
-        let encoder = Cost {
-            bytes: self.family.bytes(),
-            flops_per_id: self.family.len()
-                * match self.transform {
-                    Transform::Uniform => 8,
-                    Transform::Gaussian => 14,
-                },
-        };
+        let encoder = self.family.cost(self.transform);
         self.decoder.iter().fold(encoder, |cost, (weight, bias)| {
             cost + Cost {
                 bytes: weight.bytes() + bias.bytes(),

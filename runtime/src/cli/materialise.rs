@@ -3,7 +3,6 @@
 use std::{path::PathBuf, thread::ScopedJoinHandle};
 
 use clap::Args;
-use indicatif::ProgressBar;
 use mprec_backends::{BackendError, cpu::DheVectors};
 use mprec_representations::{Bundle, BundleWriter, Tensor, materialise};
 use serde::Serialize;
@@ -68,7 +67,9 @@ impl Materialise {
         let bar = output.bar(&format!("materialise {name}"), total, Unit::Rows);
         let (spec, weights) =
             materialise(schema, spec, bundle.weights(&self.variant)?, |feature| {
-                compute(&vectors, feature, ids(feature) as usize, &bar)
+                let ids = ids(feature) as usize;
+                let told = |ids| bar.inc(ids);
+                Ok::<_, Failure>(compute(&vectors, feature, ids, |at| at as u64, told)?)
             })?;
         bar.finish_and_clear();
         let mut writer = BundleWriter::open(&self.bundle).or_bad_input()?;
@@ -92,13 +93,14 @@ impl Materialise {
     }
 }
 
-/// The vectors of all ids of a feature, computed by all cores.
-fn compute(
+/// The vectors of as many ids of a feature, computed by all cores. `id` gives each of them.
+pub(super) fn compute(
     vectors: &DheVectors,
     feature: usize,
     ids: usize,
-    bar: &ProgressBar,
-) -> Result<Tensor<f32>, Failure> {
+    id: impl Fn(usize) -> u64 + Sync,
+    progress: impl Fn(u64) + Sync,
+) -> Result<Tensor<f32>, BackendError> {
     let dim = vectors.dim(feature).expect("only features with a DHE are asked for");
     let mut rows = vec![0.0; ids * dim];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -106,9 +108,9 @@ fn compute(
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
         for (thread, rows) in rows.chunks_mut(share * dim).enumerate() {
-            handles.push(scope.spawn(move || {
-                vectors.compute(feature, (thread * share) as u64, rows, |ids| bar.inc(ids))
-            }));
+            let ids = (thread * share..).map(&id);
+            let progress = &progress;
+            handles.push(scope.spawn(move || vectors.compute(feature, ids, rows, progress)));
         }
         let join = |handle: ScopedJoinHandle<'_, Result<(), BackendError>>| {
             handle.join().expect("computing returns errors and does not panic")

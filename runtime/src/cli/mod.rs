@@ -5,8 +5,10 @@
 mod access;
 mod backends;
 mod bench;
+mod cluster;
 mod data;
 mod demo;
+mod derived;
 mod eval;
 mod experiment;
 mod export;
@@ -80,6 +82,8 @@ enum Command {
     Quantize(quantize::Quantize),
     /// Add a variant whose DHEs are computed once for every id: their quality at a table's speed.
     Materialise(materialise::Materialise),
+    /// Add a variant whose decoders are the nearest of some centroids, with its own measured quality.
+    Cluster(cluster::Cluster),
     /// Write a variant in a format that others read.
     #[command(subcommand)]
     Export(export::Command),
@@ -160,6 +164,7 @@ pub(crate) fn run(
                 Command::Score(command) => command.run(&output),
                 Command::Quantize(command) => command.run(&output),
                 Command::Materialise(command) => command.run(&output),
+                Command::Cluster(command) => command.run(&output),
                 Command::Export(command) => command.run(&output),
                 Command::Backends(command) => command.run(&output),
                 Command::Profile(command) => command.run(&output),

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bags;
+mod clustered;
 mod condition;
 mod contract;
 mod groups;
@@ -62,6 +63,13 @@ pub struct Exception {
     pub reason: &'static str,
 }
 
+/// The exceptions of a backend without [`Op::PickLargest`](mprec_representations::Op::PickLargest), which it reports when it
+/// prepares.
+pub const NO_PICK_LARGEST: &[Exception] = &[
+    Exception { case: "the_largest_picks_its_row", reason: "`pick_largest` is unsupported" },
+    Exception { case: "the_nearest_of_centroids", reason: "`pick_largest` is unsupported" },
+];
+
 /// Whether a program has layers of 8 or 16 bits, which decides the tolerance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layers {
@@ -77,6 +85,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("rows_of_every_format_by_every_index", operations::rows_of_every_format_by_every_index),
     ("hashes_are_exact", operations::hashes_are_exact),
     ("layers_of_8_bits_are_exact", operations::layers_of_8_bits_are_exact),
+    ("the_largest_picks_its_row", clustered::the_largest_picks_its_row),
+    ("the_nearest_of_centroids", clustered::the_nearest_of_centroids),
     ("every_representation_at_every_precision", variants::every_representation_at_every_precision),
     ("random_variants", variants::random_variants),
     ("random_variants_with_int8_layers", variants::random_variants_with_int8_layers),
@@ -118,6 +128,8 @@ macro_rules! conformance {
             rows_of_every_format_by_every_index
             hashes_are_exact
             layers_of_8_bits_are_exact
+            the_largest_picks_its_row
+            the_nearest_of_centroids
             every_representation_at_every_precision
             random_variants
             random_variants_with_int8_layers

@@ -164,6 +164,10 @@ impl Lowering<'_> {
                 let scaled = self.model.node("Mul", &[&input, &scale], &[]);
                 flat(self.model.node("Add", &[&scaled, &shift], &[]))
             }
+            Op::PickLargest { input, choices, .. } => {
+                let input = self.flat(*input);
+                flat(self.pick_largest(&input, choices))
+            }
             Op::BagReduce { feature, input, .. } => match self.form {
                 Form::OneHot => self.values[input.index()].clone(),
                 Form::Bags => {
@@ -204,6 +208,17 @@ impl Lowering<'_> {
             }
             other => return Err(unsupported(other.name())),
         })
+    }
+
+    /// The first of the largest is taken, and a NaN is none: `ArgMax` leaves open what becomes of one.
+    fn pick_largest(&mut self, input: &str, choices: &Tensor<f32>) -> Name {
+        let nan = self.model.node("IsNaN", &[input], &[]);
+        let low = self.model.float(f32::NEG_INFINITY);
+        let input = self.model.node("Where", &[&nan, &low, input], &[]);
+        let attributes = [("axis", Attribute::Integer(1)), ("keepdims", Attribute::Integer(0))];
+        let largest = self.model.node("ArgMax", &[&input], &attributes);
+        let choices = self.model.parameter("choices", Parameter::F32(choices.clone()));
+        self.model.node("Gather", &[&choices, &largest], &[])
     }
 
     /// The first vector, and the products of pairs picked out of all products.

@@ -37,7 +37,7 @@ use super::{
     load,
     output::{self, RUN_HEADINGS},
     profile,
-    quantize::Quantised,
+    quantize::quantised,
     server::Server,
     train::{self, Outcome, Settings},
 };
@@ -304,7 +304,7 @@ impl Demo {
         let mut outcomes = Vec::new();
         for (member, name) in ENSEMBLE.iter().zip(&names) {
             let bundle = Bundle::open(writer.folder())?;
-            let quantised = Quantised::new(&bundle, member, name, precision, dataset, output)?;
+            let quantised = quantised(&bundle, member, name, precision, dataset, output)?;
             quantised.add(name, dataset, writer)?;
             outcomes.push(Outcome {
                 variant: name.clone(),
