@@ -7,6 +7,14 @@ from probe import WHOLE
 
 median = statistics.median
 
+# Threads, what is compared, how it is called, and the plans that count. Where a host is busy, medians say how much of a core was
+# left, and the fastest runs say more of what was compared.
+MEASURES = (
+    (1, "p50_us", "µs a batch, p50", ("1",)),
+    (1, "min_us", "µs a batch, the fastest run", ("1",)),
+    (2, "samples_per_second", "samples/s", ("2x1", "1x2")),
+)
+
 
 def cells(records, value, plans):
     """(model, batch) -> who -> (precision, values by round): the best plan of each, by median."""
@@ -29,7 +37,7 @@ def cells(records, value, plans):
 def ratios(records):
     """A row per model, batch, threads and precision: ours beside the fastest peer that may be compared with it."""
     rows = []
-    for threads, value, plans in ((1, "p50_us", ("1",)), (2, "samples_per_second", ("2x1", "1x2"))):
+    for threads, value, _, plans in MEASURES:
         for (model, batch), found in cells(records, value, plans).items():
             for who, (precision, ours, _, doubtful) in found.items():
                 if not who.startswith("mprec"):
@@ -75,10 +83,10 @@ def ratio(row):
 def sections(records):
     """Title, header and rows of every table."""
     compared, scaled = ratios(records), scaling(records)
-    for threads, unit in ((1, "µs a batch, p50"), (2, "samples/s")):
+    for threads, value, unit, _ in MEASURES:
         rows = [(f"{row['model']} {row['precision']}, batch {row['batch']}",
                  row["peer"] + (f" ({row['peer_plan']})" if threads == 2 else ""),
-                 spread(row["peer_values"]), spread(row["ours_values"]), ratio(row)) for row in compared if row["threads"] == threads]
+                 spread(row["peer_values"]), spread(row["ours_values"]), ratio(row)) for row in compared if row["measure"] == value]
         if rows:
             yield (f"{threads} thread{'s' * (threads > 1)}: {unit}", ("target", "fastest peer", "peer", "ours", "ratio"), rows)
     if scaled:
