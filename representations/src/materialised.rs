@@ -84,7 +84,7 @@ pub fn materialise<E: From<ModelError>>(
     weights: &Weights,
     mut vectors: impl FnMut(usize) -> Result<Tensor<f32>, E>,
 ) -> Result<(DlrmSpec, Weights), E> {
-    let purpose = "a variant to materialise with";
+    let purpose = "for materialising";
     replace_dhes(schema, spec, weights, purpose, |feature, dhe, beside, rows| {
         rows.insert(rows_name(feature), vectors(feature)?);
         Ok(RepresentationSpec::Materialised { dim: dhe.dim, beside })

@@ -45,7 +45,7 @@ impl Clustering<'_> {
         // Before anything is computed.
         check_centroids(self.centroids)?;
         spec.check(schema)?;
-        let purpose = "a variant to cluster with";
+        let purpose = "for clustering";
         replace_dhes(schema, spec, weights, purpose, |feature, dhe, beside, parameters| {
             let family =
                 HashFamily::load(feature, dhe.hashes, weights).map_err(ModelError::from)?;

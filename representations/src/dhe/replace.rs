@@ -24,7 +24,7 @@ pub(crate) fn replace_dhes<E: From<ModelError>>(
 ) -> Result<(DlrmSpec, Weights), E> {
     let refuse = |got: &str| ModelError::Architecture {
         what: purpose,
-        expected: "a DHE, and 32-bit parameters".into(),
+        expected: "a DHE with 32-bit parameters".into(),
         got: got.into(),
     };
     if !spec.precision.is_full() {
