@@ -17,6 +17,9 @@ use super::{
     variant::{new_name, own_architecture},
 };
 
+/// What this command does to a variant, in messages.
+const VERB: &str = "cluster";
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "For an id, the new variant picks the centroid nearest to its code, and that one's stored vector: k products \
@@ -63,11 +66,9 @@ impl Cluster {
         let name = name.unwrap_or_else(|| format!("{}-clustered-{}", self.variant, self.centroids));
         let name = new_name(&bundle, name)?;
         // Before anything is scored.
-        let spec = own_architecture(&bundle, &self.variant, "cluster")?;
+        let spec = own_architecture(&bundle, &self.variant, VERB)?;
         let clustered = self.clustered(&bundle, spec, &dataset, &name, output)?;
-        let weights = bundle.weights(&self.variant).or_bad_input()?.clone();
-        let parameters = (spec.clone(), weights);
-        let before = Judged::new(&bundle, &self.variant, parameters, &dataset, output)?;
+        let before = Judged::stored(&bundle, &self.variant, VERB, &dataset, output)?;
         let after = Judged::new(&bundle, &name, clustered, &dataset, output)?;
         let change = Change::new((&self.variant, &before), (&name, &after));
         let remedy = "more `--centroids`, `mprec materialise` or a cache, which are exact";

@@ -14,6 +14,7 @@ use super::{
     eval::{check_schema, evaluate},
     output,
     train::{judged, quality},
+    variant::own_architecture,
 };
 
 /// A loss of AUC above this is worth a warning.
@@ -42,6 +43,19 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// Judges a variant of the bundle that is no ensemble; `verb` is what is to be done to it, in messages.
+    pub(super) fn stored(
+        bundle: &Bundle,
+        variant: &str,
+        verb: &str,
+        dataset: &Dataset,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let spec = own_architecture(bundle, variant, verb)?.clone();
+        let weights = bundle.weights(variant).or_bad_input()?.clone();
+        Self::new(bundle, variant, (spec, weights), dataset, output)
+    }
+
     /// Judges a model of these parameters, which is or will be called `name`.
     pub(super) fn new(
         bundle: &Bundle,

@@ -74,10 +74,7 @@ impl Quantize {
         let precision = self.precision()?;
         let name = self.name.clone().unwrap_or_else(|| self.default_name());
         let name = new_name(&bundle, name)?;
-        // Before anything is scored.
-        let spec = own_architecture(&bundle, &self.variant, VERB)?.clone();
-        let weights = bundle.weights(&self.variant).or_bad_input()?.clone();
-        let before = Judged::new(&bundle, &self.variant, (spec, weights), &dataset, output)?;
+        let before = Judged::stored(&bundle, &self.variant, VERB, &dataset, output)?;
         let after = quantised(&bundle, &self.variant, &name, precision, &dataset, output)?;
         let change = Change::new((&self.variant, &before), (&name, &after));
         change.check(self.force, "`--rows int8`, `--weights f32`", output)?;
